@@ -1,0 +1,169 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Every name on the bus is built here. Tokens that come from outside were parsed before: the types say so.
+const (
+	// StreamWake is the work queue of wake-ups, at most one a program.
+	StreamWake = "HERSH_WAKE"
+	// StreamEffects is the work queue of effects.
+	StreamEffects = "HERSH_EFFECTS"
+	// StreamLogs holds the output of builds and programs.
+	StreamLogs = "HERSH_LOGS"
+	// BucketPrograms is the KV bucket of checkpoints, the read model.
+	BucketPrograms = "HERSH_PROGRAMS"
+	// BucketHosts is the KV bucket of heartbeats.
+	BucketHosts = "HERSH_HOSTS"
+	// BucketSources is the object store of source tarballs.
+	BucketSources = "HERSH_SOURCES"
+
+	// ServiceName is the name of the NATS micro service that serves the request API.
+	ServiceName = "hersh"
+
+	streamProgramPrefix = "PROGRAM-"
+	prefixEvents        = "hersh.events"
+	prefixFeed          = "hersh.feed"
+	prefixWake          = "hersh.wake"
+	prefixEffects       = "hersh.effects"
+	prefixLogs          = "hersh.logs"
+	prefixAPI           = "hersh.api"
+
+	// SubjectsFeed is every message of the live feed; SubjectsWake what HERSH_WAKE makes of them, by the wildcards'
+	// numbers.
+	SubjectsFeed  = prefixFeed + ".*.*.*"
+	TransformWake = prefixWake + ".{{wildcard(1)}}.{{wildcard(2)}}"
+	// SubjectsEffects and SubjectsLogs are all subjects of their streams.
+	SubjectsEffects = prefixEffects + ".*.*"
+	SubjectsLogs    = prefixLogs + ".*.*.*"
+	// SubjectHostsRegister is the API request by which an executor makes its host known.
+	SubjectHostsRegister = "hersh.hosts.register"
+)
+
+// Class says which of an executor's queues takes an effect: a stop must never wait behind builds.
+type Class string
+
+// The classes of effects.
+const (
+	ClassBuild Class = "build"
+	ClassRun   Class = "run"
+)
+
+// LogStream is one of the outputs that are kept of a program.
+type LogStream string
+
+// The log streams of a program.
+const (
+	LogStdout LogStream = "stdout"
+	LogStderr LogStream = "stderr"
+	LogBuild  LogStream = "build"
+)
+
+// ProgramStream names the stream of a program in the layout of one stream per program.
+func ProgramStream(id ProgramID) string { return streamProgramPrefix + string(id) }
+
+// ParseProgramStream returns the program whose stream it is, and whether it is one.
+func ParseProgramStream(stream string) (ProgramID, bool) {
+	rest, found := strings.CutPrefix(stream, streamProgramPrefix)
+	if !found {
+		return "", false
+	}
+	id, err := ParseProgramID(rest)
+	return id, err == nil
+}
+
+// EventSubject is where an event of a program is published.
+func EventSubject(id ProgramID, typ Type) string {
+	return programSubject(prefixEvents, id) + string(typ)
+}
+
+// EventSubjects are all events of a program.
+func EventSubjects(id ProgramID) string { return programSubject(prefixEvents, id) + "*" }
+
+// FeedSubject is where the server republishes the events of a program once they are stored; "*" for typ is all of them.
+func FeedSubject(id ProgramID, typ Type) string { return programSubject(prefixFeed, id) + string(typ) }
+
+// UserFeedSubjects are the feeds of all programs of a user; "*" is every user's.
+func UserFeedSubjects(user UserID) string { return prefixFeed + "." + string(user) + ".*.*" }
+
+// LogSubject is where the output of a program is published; "*" for stream is all of it.
+func LogSubject(id ProgramID, stream LogStream) string {
+	return programSubject(prefixLogs, id) + string(stream)
+}
+
+// EffectsSubject is where the effects for a host are published; "" is the queue of any host that has room.
+func EffectsSubject(host HostID, class Class) string {
+	if host == "" {
+		host = anyHostTarget
+	}
+	return prefixEffects + "." + string(host) + "." + string(class)
+}
+
+// APISubject is the subject of a request of a user; "*" for user is what the service listens on.
+func APISubject(user UserID, verb string) string {
+	return prefixAPI + "." + string(user) + "." + verb
+}
+
+// CheckpointKey is the program's key in BucketPrograms.
+func CheckpointKey(id ProgramID) string { return string(id.User()) + "." + string(id) }
+
+// UserCheckpointKeys are the keys of all programs of a user.
+func UserCheckpointKeys(user UserID) string { return string(user) + ".*" }
+
+// ParseCheckpointKey returns the program whose key it is.
+func ParseCheckpointKey(key string) (ProgramID, error) { return parseUserProgram(key) }
+
+// SourceKey is the name of a source tarball in BucketSources.
+func SourceKey(user UserID, build BuildID) string { return string(user) + "." + string(build) }
+
+// EventType returns the last token of a subject, which is the type of an event, or the log stream of a log subject.
+func EventType(subject string) Type { return Type(subject[strings.LastIndexByte(subject, '.')+1:]) }
+
+// ParseWakeSubject returns the program that a wake-up is for.
+func ParseWakeSubject(subject string) (ProgramID, error) {
+	rest, found := strings.CutPrefix(subject, prefixWake+".")
+	if !found {
+		return "", fmt.Errorf("%w: %s is no wake-up subject", ErrInvalidID, quote(subject))
+	}
+	return parseUserProgram(rest)
+}
+
+// ParseFeedSubject returns the program and the type of a message on the live feed.
+func ParseFeedSubject(subject string) (ProgramID, Type, error) {
+	rest, found := strings.CutPrefix(subject, prefixFeed+".")
+	last := strings.LastIndexByte(rest, '.')
+	if !found || last < 0 {
+		return "", "", fmt.Errorf("%w: %s is no feed subject", ErrInvalidID, quote(subject))
+	}
+	id, err := parseUserProgram(rest[:last])
+	return id, Type(rest[last+1:]), err
+}
+
+// ParseAPISubject returns the user and the verb of a request.
+func ParseAPISubject(subject string) (UserID, string, error) {
+	rest, found := strings.CutPrefix(subject, prefixAPI+".")
+	user, verb, two := strings.Cut(rest, ".")
+	if !found || !two {
+		return "", "", fmt.Errorf("%w: %s is no API subject", ErrInvalidID, quote(subject))
+	}
+	id, err := ParseUserID(user)
+	return id, verb, err
+}
+
+func programSubject(prefix string, id ProgramID) string {
+	return prefix + "." + string(id.User()) + "." + string(id) + "."
+}
+
+func parseUserProgram(tokens string) (ProgramID, error) {
+	user, program, _ := strings.Cut(tokens, ".")
+	id, err := ParseProgramID(program)
+	if err != nil {
+		return "", err
+	}
+	if string(id.User()) != user {
+		return "", fmt.Errorf("%w: program ID %s is not one of user %s", ErrInvalidID, id, quote(user))
+	}
+	return id, nil
+}
