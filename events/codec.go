@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,6 +20,7 @@ const (
 	maxRefLen = 256 // Container and image references.
 	maxKeys   = 32  // Keys of one JSON object; the largest event has fewer than ten.
 	maxDepth  = 4   // Nesting of JSON values; the deepest event has two.
+	maxReason = 512 // Bytes of the reason that Decode gives; it quotes what it was given.
 )
 
 var (
@@ -39,24 +41,49 @@ func Encode(ev Event) ([]byte, error) {
 }
 
 // Decode reads an event of a program from the wire. It is total and strict: unknown fields, repeated keys, wrong types,
-// missing values and identifiers that do not parse are errors that wrap ErrMalformed; a type that is not in this package
-// is ErrUnknownType. A user event without ProgramID gets that of its subject, which is id.
+// null, missing values and identifiers that do not parse are errors that wrap ErrMalformed; a type that is not in this
+// package is ErrUnknownType. Their texts are short, whatever was given. A user event without ProgramID gets that of its
+// subject, which is id. Texts are cut as Encode cuts them, so that what follows from an event is as bounded as the event.
 func Decode(id ProgramID, typ Type, data []byte) (Event, error) {
 	decode := decoderOf(typ)
 	if decode == nil {
 		return nil, fmt.Errorf("%w %s", ErrUnknownType, quote(string(typ)))
 	}
-	if err := checkJSON(data); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrMalformed, err)
-	}
-	ev, err := decode(data)
+	ev, err := decodeStrictly(data, requiredKeys(typ), decode)
 	if err == nil {
 		ev, err = validate(id, ev)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %s", ErrMalformed, shorten(err.Error()))
 	}
-	return ev, nil
+	return clipTexts(ev), nil
+}
+
+func decodeStrictly(data []byte, required []string, decode func([]byte) (Event, error)) (Event, error) {
+	keys, err := checkJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range required {
+		if !slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) }) {
+			return nil, fmt.Errorf("it has no %s", quote(key))
+		}
+	}
+	return decode(data)
+}
+
+// requiredKeys are the fields whose zero value means something, so that a missing one must not be taken for it: an exit
+// without a code is no exit with code 0. Where the zero value is not allowed, validate refuses it.
+func requiredKeys(typ Type) []string {
+	switch typ {
+	case TypeFoldersEnsured, TypeBuildFinished, TypeStopFinished:
+		return []string{"success"}
+	case TypeStartFailed:
+		return []string{"reason"}
+	case TypeRuntimeExited:
+		return []string{"exitCode"}
+	}
+	return nil
 }
 
 func decoderOf(typ Type) func([]byte) (Event, error) {
@@ -97,51 +124,55 @@ func decodeAs[T Event](data []byte) (Event, error) {
 	return ev, nil
 }
 
-// checkJSON refuses what encoding/json would let pass in silence: invalid UTF-8, null for an object, repeated keys (also
-// those that differ in case only, since matching ignores case), and anything after the object.
-func checkJSON(data []byte) error {
+// checkJSON refuses what encoding/json would let pass in silence: invalid UTF-8, null in place of a value, repeated keys
+// (also those that differ in case only, since matching ignores case), and anything after the object. It returns the keys
+// of the object.
+func checkJSON(data []byte) ([]string, error) {
 	switch {
 	case len(data) == 0:
-		return errors.New("it is empty; the shortest event is {}")
+		return nil, errors.New("it is empty; the shortest event is {}")
 	case len(data) > MaxEventBytes:
-		return fmt.Errorf("it has %d bytes, more than %d", len(data), MaxEventBytes)
+		return nil, fmt.Errorf("it has %d bytes, more than %d", len(data), MaxEventBytes)
 	case !utf8.Valid(data):
-		return errors.New("it is not valid UTF-8")
-	case data[0] != '{':
-		return errors.New("it is not a JSON object")
+		return nil, errors.New("it is not valid UTF-8")
+	case !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")):
+		return nil, errors.New("it is not a JSON object")
 	case !json.Valid(data):
-		return errors.New("it is not valid JSON")
+		return nil, errors.New("it is not valid JSON")
 	}
 	return checkKeys(json.NewDecoder(bytes.NewReader(data)), 0)
 }
 
-// checkKeys reads one value, which is known to be valid JSON.
-func checkKeys(dec *json.Decoder, depth int) error {
+// checkKeys reads one value, which is known to be valid JSON, and returns its keys where it is an object.
+func checkKeys(dec *json.Decoder, depth int) ([]string, error) {
 	if depth > maxDepth {
-		return fmt.Errorf("it is nested more than %d deep", maxDepth)
+		return nil, fmt.Errorf("it is nested more than %d deep", maxDepth)
 	}
 	dec.UseNumber()
 	token, err := dec.Token()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if token == nil {
+		return nil, errors.New("null is not a value")
 	}
 	delim, nested := token.(json.Delim)
 	if !nested {
-		return nil
+		return nil, nil
 	}
 	var keys []string
 	for dec.More() {
 		if delim == '{' {
 			if keys, err = nextKey(dec, keys); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if err := checkKeys(dec, depth+1); err != nil {
-			return err
+		if _, err := checkKeys(dec, depth+1); err != nil {
+			return nil, err
 		}
 	}
 	_, err = dec.Token() // The closing bracket.
-	return err
+	return keys, err
 }
 
 func nextKey(dec *json.Decoder, seen []string) ([]string, error) {
@@ -289,4 +320,12 @@ func Clip(s string) string {
 	half := (MaxText - len(gap)) / 2
 	head, tail := s[:half], s[len(s)-half:]
 	return strings.ToValidUTF8(head, "") + gap + strings.ToValidUTF8(tail, "")
+}
+
+// shorten cuts a reason that quotes its input to a length that a line of a history can show.
+func shorten(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
 }

@@ -1,6 +1,12 @@
 package events
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrNoProgram says that there is no program of that ID: it was never created, or it was deleted.
+var ErrNoProgram = errors.New("no such program")
 
 // Stored is one message of a program's log, as the stream keeps it. It need not hold an event that decodes.
 type Stored struct {
@@ -8,4 +14,10 @@ type Stored struct {
 	Time time.Time // When the server stored it.
 	Type Type      // Last token of the subject; any string a client may have published.
 	Data []byte
+}
+
+// Head is how far the log of a program goes.
+type Head struct {
+	ProgramID ProgramID
+	Seq       uint64 // Of its last event; 0 is an empty log.
 }

@@ -31,6 +31,8 @@ const (
 	prefixLogs          = "hersh.logs"
 	prefixAPI           = "hersh.api"
 
+	// SubjectsEvents are the events of all programs.
+	SubjectsEvents = prefixEvents + ".*.*.*"
 	// SubjectsFeed is every message of the live feed; SubjectsWake what HERSH_WAKE makes of them, by the wildcards'
 	// numbers.
 	SubjectsFeed  = prefixFeed + ".*.*.*"

@@ -1,0 +1,152 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Bounds of what the bus holds.
+const (
+	maxEventsPerType = 10_000                 // Events of one type of one program; more are refused, of that type only.
+	dedupWindow      = 10 * time.Minute       // How long a Nats-Msg-Id is remembered.
+	wakeDedupWindow  = 100 * time.Millisecond // The least that the server takes; see Wakes.
+	maxOutputBytes   = 1 << 30                // Output of all programs.
+	maxOutputMsgs    = 10_000                 // Chunks of one output of one program, of up to 32 KiB.
+	maxOutputAge     = 7 * 24 * time.Hour
+	hostTTL          = 30 * time.Second // A host that says nothing for so long is lost.
+	hostMarkerTTL    = 10 * time.Minute // How long watchers can see that it was.
+	leaseTTL         = 45 * time.Second
+	maxSourceBytes   = 10 << 30 // All source tarballs.
+	apiTimeout       = 10 * time.Second
+	bucketLeases     = "HERSH_LEASES"
+)
+
+// Options are what operators choose.
+type Options struct {
+	Replicas int           // Copies of every stream, 1 or 3; 0 is 1.
+	HostTTL  time.Duration // How long a host may say nothing; 0 is 30 s.
+}
+
+// Bus is a connection to the bus. It is safe for concurrent use.
+type Bus struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	layout Layout
+	opts   Options
+	log    *slog.Logger
+}
+
+// New returns the bus on a connection, which stays the caller's to close. Nothing is created before Provision.
+func New(nc *nats.Conn, log *slog.Logger, opts Options) (*Bus, error) {
+	if opts.Replicas == 0 {
+		opts.Replicas = 1
+	}
+	if opts.HostTTL == 0 {
+		opts.HostTTL = hostTTL
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return &Bus{nc: nc, js: js, layout: perProgram{js: js, replicas: opts.Replicas}, opts: opts, log: log}, nil
+}
+
+// Provision creates the streams and buckets that are shared by all programs, or brings those that exist up to date. It is
+// idempotent, and safe to call from many processes at once.
+func (b *Bus) Provision(ctx context.Context) error {
+	for _, cfg := range []jetstream.StreamConfig{b.wakeStream(), b.effectsStream(), b.outputStream()} {
+		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, cfg := range b.buckets() {
+		if _, err := b.js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
+			return fmt.Errorf("provision bucket %s: %w", cfg.Bucket, err)
+		}
+	}
+	_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+		Bucket: events.BucketSources, Description: "source tarballs, written once",
+		Replicas: b.opts.Replicas, MaxBytes: maxSourceBytes,
+	})
+	if err != nil {
+		return fmt.Errorf("provision bucket %s: %w", events.BucketSources, err)
+	}
+	return nil
+}
+
+func (b *Bus) wakeStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: events.StreamWake, Description: "wake-ups: at most one a program",
+		Subjects:         []string{events.SubjectsFeed},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: events.SubjectsFeed, Destination: events.TransformWake},
+		Retention:        jetstream.WorkQueuePolicy, Storage: jetstream.MemoryStorage,
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardOld,
+		Replicas: b.opts.Replicas, Duplicates: wakeDedupWindow,
+	}
+}
+
+func (b *Bus) effectsStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: events.StreamEffects, Description: "effects that hosts are to run",
+		Subjects:  []string{events.SubjectsEffects},
+		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
+		Replicas: b.opts.Replicas, Duplicates: dedupWindow,
+	}
+}
+
+func (b *Bus) outputStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: events.StreamLogs, Description: "what builds and programs print",
+		Subjects: []string{events.SubjectsLogs}, Storage: jetstream.FileStorage,
+		MaxBytes: maxOutputBytes, MaxAge: maxOutputAge, MaxMsgsPerSubject: maxOutputMsgs, Discard: jetstream.DiscardOld,
+		AllowDirect: true, Replicas: b.opts.Replicas, Duplicates: dedupWindow,
+	}
+}
+
+func (b *Bus) buckets() []jetstream.KeyValueConfig {
+	return []jetstream.KeyValueConfig{
+		{Bucket: events.BucketPrograms, Description: "checkpoints: the read model, a cache of the logs", Replicas: b.opts.Replicas},
+		{Bucket: events.BucketHosts, Description: "heartbeats of executors", TTL: b.opts.HostTTL, LimitMarkerTTL: hostMarkerTTL, Replicas: b.opts.Replicas},
+		{Bucket: bucketLeases, Description: "who does what only one needs to do", TTL: leaseTTL, LimitMarkerTTL: leaseTTL, Replicas: b.opts.Replicas},
+	}
+}
+
+// Reconnected returns a channel that gets a value each time the connection is back, until ctx ends.
+func (b *Bus) Reconnected(ctx context.Context) <-chan struct{} {
+	out := make(chan struct{}, 1)
+	states := b.nc.StatusChanged(nats.CONNECTED)
+	go func() {
+		defer close(out)
+		defer b.nc.RemoveStatusListener(states)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case _, open := <-states:
+				if !open {
+					return
+				}
+				select {
+				case out <- struct{}{}:
+				default: // One is waiting already.
+				}
+			}
+		}
+	}()
+	return out
+}
+
+// Ping reports whether the bus answers, JetStream included.
+func (b *Bus) Ping(ctx context.Context) error {
+	if _, err := b.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("ask NATS for JetStream: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+// saveTries bounds how often Save meets another supervisor that is just ahead or behind.
+const saveTries = 5
+
+// Load returns the checkpoint of a program, and false when there is none that can be read: then the log gives it again.
+func (b *Bus) Load(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, bool, error) {
+	cp, _, err := b.loadRevision(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, errUnreadable) {
+		return reducer.Checkpoint{}, false, nil
+	}
+	return cp, err == nil, err
+}
+
+// errUnreadable says that a checkpoint is there but holds nothing of use.
+var errUnreadable = errors.New("the checkpoint cannot be read")
+
+func (b *Bus) loadRevision(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, uint64, error) {
+	kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
+	if err != nil {
+		return reducer.Checkpoint{}, 0, fmt.Errorf("load checkpoint of %s: %w", id, err)
+	}
+	entry, err := kv.Get(ctx, events.CheckpointKey(id))
+	if err != nil {
+		return reducer.Checkpoint{}, 0, fmt.Errorf("load checkpoint of %s: %w", id, err)
+	}
+	cp, err := decodeCheckpoint(id, entry.Value())
+	return cp, entry.Revision(), err
+}
+
+func decodeCheckpoint(id events.ProgramID, data []byte) (reducer.Checkpoint, error) {
+	var cp reducer.Checkpoint
+	if err := json.Unmarshal(data, &cp); err != nil || cp.State.ID != id || cp.Seq == 0 {
+		return reducer.Checkpoint{}, fmt.Errorf("load checkpoint of %s: %w", id, errUnreadable)
+	}
+	return cp, nil
+}
+
+// Save stores a checkpoint, unless the one that is there is of a later sequence. With replace it stores it in any case: the one
+// that is there is known to be wrong.
+func (b *Bus) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error {
+	id := cp.State.ID
+	data, err := json.Marshal(cp)
+	if err != nil {
+		return fmt.Errorf("save checkpoint of %s: %w", id, err)
+	}
+	kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
+	if err != nil {
+		return fmt.Errorf("save checkpoint of %s: %w", id, err)
+	}
+	for range saveTries {
+		old, revision, loadErr := b.loadRevision(ctx, id)
+		switch {
+		case errors.Is(loadErr, jetstream.ErrKeyNotFound):
+			_, err = kv.Create(ctx, events.CheckpointKey(id), data)
+		case loadErr != nil && !errors.Is(loadErr, errUnreadable):
+			return loadErr
+		case loadErr == nil && old.Seq > cp.Seq && !replace:
+			return nil
+		default:
+			_, err = kv.Update(ctx, events.CheckpointKey(id), data, revision)
+		}
+		if err == nil {
+			return nil
+		}
+		if !isConflict(err) {
+			break
+		}
+	}
+	return fmt.Errorf("save checkpoint of %s: %w", id, err)
+}
+
+// isConflict reports that a compare-and-set met another writer. A single server says so with code 10071, a cluster also with 10164.
+func isConflict(err error) bool {
+	var apiErr *jetstream.APIError
+	const wrongLastSequence, wrongLastSequenceCluster = 10071, 10164
+	return errors.Is(err, jetstream.ErrKeyExists) ||
+		errors.As(err, &apiErr) && (apiErr.ErrorCode == wrongLastSequence || apiErr.ErrorCode == wrongLastSequenceCluster)
+}
+
+// Checkpoints returns the read model: the checkpoint of every program of a user, "" for all users. Unreadable ones are left out;
+// the sweep mends them.
+func (b *Bus) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error] {
+	return func(yield func(reducer.Checkpoint, error) bool) {
+		keys := events.UserCheckpointKeys("*")
+		if user != "" {
+			keys = events.UserCheckpointKeys(user)
+		}
+		kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
+		if err != nil {
+			yield(reducer.Checkpoint{}, fmt.Errorf("list checkpoints: %w", err))
+			return
+		}
+		err = eachEntry(ctx, kv, keys, func(entry jetstream.KeyValueEntry) bool {
+			id, err := events.ParseCheckpointKey(entry.Key())
+			if err != nil {
+				return true
+			}
+			cp, err := decodeCheckpoint(id, entry.Value())
+			return err != nil || yield(cp, nil)
+		})
+		if err != nil {
+			yield(reducer.Checkpoint{}, fmt.Errorf("list checkpoints: %w", err))
+		}
+	}
+}
+
+// eachEntry calls fn for the present value of each key, until it returns false.
+func eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, fn func(jetstream.KeyValueEntry) bool) error {
+	watcher, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = watcher.Stop() }() // Its consumer expires by itself if this fails.
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case entry := <-watcher.Updates():
+			if entry == nil || !fn(entry) {
+				return nil // nil says that all present values were given.
+			}
+		}
+	}
+}
+
+func (b *Bus) dropCheckpoint(ctx context.Context, id events.ProgramID) error {
+	kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
+	if err == nil {
+		err = kv.Purge(ctx, events.CheckpointKey(id))
+	}
+	if err != nil {
+		return fmt.Errorf("remove checkpoint of %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Beat stores the heartbeat of a host. Its key expires when no other follows within the TTL of the bucket.
+func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
+	data, err := json.Marshal(beat)
+	if err != nil {
+		return fmt.Errorf("heartbeat of host %s: %w", beat.HostID, err)
+	}
+	kv, err := b.js.KeyValue(ctx, events.BucketHosts)
+	if err == nil {
+		_, err = kv.Put(ctx, string(beat.HostID), data)
+	}
+	if err != nil {
+		return fmt.Errorf("heartbeat of host %s: %w", beat.HostID, err)
+	}
+	return nil
+}
+
+// Hosts returns the last heartbeat of each host that is there, sorted by ID.
+func (b *Bus) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
+	kv, err := b.js.KeyValue(ctx, events.BucketHosts)
+	if err != nil {
+		return nil, fmt.Errorf("list hosts: %w", err)
+	}
+	var hosts []events.Heartbeat
+	err = eachEntry(ctx, kv, "*", func(entry jetstream.KeyValueEntry) bool {
+		var beat events.Heartbeat
+		if json.Unmarshal(entry.Value(), &beat) == nil && string(beat.HostID) == entry.Key() {
+			hosts = append(hosts, beat)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list hosts: %w", err)
+	}
+	slices.SortFunc(hosts, func(a, b events.Heartbeat) int { return strings.Compare(string(a.HostID), string(b.HostID)) })
+	return hosts, nil
+}

@@ -1,0 +1,86 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Layout says which stream holds a program. Everything else reads and writes a program by its subjects, so that pooled streams
+// are a second implementation of this and nothing more.
+type Layout interface {
+	// Stream names the stream that holds the program.
+	Stream(id events.ProgramID) string
+	// MakeRoom makes sure that the program's events are stored from now on.
+	MakeRoom(ctx context.Context, id events.ProgramID) error
+	// Exists reports whether there is a log of the program, by the word of the server's meta layer.
+	Exists(ctx context.Context, id events.ProgramID) (bool, error)
+	// Heads lists all programs and how far their logs go.
+	Heads(ctx context.Context) iter.Seq2[events.Head, error]
+	// Remove deletes the log of the program. One that is gone is fine.
+	Remove(ctx context.Context, id events.ProgramID) error
+}
+
+// perProgram is the layout of one stream per program.
+type perProgram struct {
+	js       jetstream.JetStream
+	replicas int
+}
+
+func (l perProgram) Stream(id events.ProgramID) string { return events.ProgramStream(id) }
+
+func (l perProgram) MakeRoom(ctx context.Context, id events.ProgramID) error {
+	_, err := l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: l.Stream(id), Subjects: []string{events.EventSubjects(id)},
+		Storage: jetstream.FileStorage, Replicas: l.replicas,
+		MaxMsgSize:        events.MaxEventBytes,
+		MaxMsgsPerSubject: maxEventsPerType, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
+		DenyDelete: true, DenyPurge: true, AllowDirect: true, Duplicates: dedupWindow,
+		RePublish: &jetstream.RePublish{Source: events.EventSubjects(id), Destination: events.FeedSubject(id, "{{wildcard(1)}}")},
+	})
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", l.Stream(id), err)
+	}
+	return nil
+}
+
+func (l perProgram) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
+	_, err := l.js.Stream(ctx, l.Stream(id))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up stream %s: %w", l.Stream(id), err)
+	}
+	return true, nil
+}
+
+func (l perProgram) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
+	return func(yield func(events.Head, error) bool) {
+		ctx, cancel := context.WithCancel(ctx) // Ends the lister's goroutine when the caller stops early.
+		defer cancel()
+		list := l.js.ListStreams(ctx, jetstream.WithStreamListSubject(events.SubjectsEvents))
+		for info := range list.Info() {
+			id, ok := events.ParseProgramStream(info.Config.Name)
+			if ok && !yield(events.Head{ProgramID: id, Seq: info.State.LastSeq}, nil) {
+				return
+			}
+		}
+		if err := list.Err(); err != nil {
+			yield(events.Head{}, fmt.Errorf("list program streams: %w", err))
+		}
+	}
+}
+
+func (l perProgram) Remove(ctx context.Context, id events.ProgramID) error {
+	err := l.js.DeleteStream(ctx, l.Stream(id))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s: %w", l.Stream(id), err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Bounds of one read request; a log is read in as many as it takes.
+const (
+	readBatch = 512
+	readBytes = 1 << 20
+)
+
+// Create makes the log of a program and publishes its first event. Doing it again changes nothing.
+func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error {
+	if err := b.layout.MakeRoom(ctx, id); err != nil {
+		return fmt.Errorf("create program %s: %w", id, err)
+	}
+	// A header that expects the stream to be empty would be republished with the event and keep its wake-up out of
+	// HERSH_WAKE; nobody else knows the ID yet, and a second ProgramCreated changes nothing.
+	_, err := b.Append(ctx, id, first, string(id)+"/created")
+	return err
+}
+
+// Append publishes an event to the log of its program and returns its sequence once the server has synced it. The key makes
+// the publication idempotent for some minutes; "" is none. It returns events.ErrNoProgram where there is no log.
+func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error) {
+	data, err := events.Encode(ev)
+	if err != nil {
+		return 0, err
+	}
+	msg := nats.NewMsg(events.EventSubject(id, ev.Type()))
+	msg.Data = data
+	if key != "" {
+		msg.Header.Set(jetstream.MsgIDHeader, key)
+	}
+	ack, err := b.js.PublishMsg(ctx, msg)
+	if err != nil {
+		return 0, fmt.Errorf("publish %s of %s: %w", ev.Type(), id, b.whyNoAnswer(ctx, id, err))
+	}
+	return ack.Sequence, nil
+}
+
+// Read returns the events of a program after a sequence, in order, to the end of the log. A program without a log is
+// events.ErrNoProgram. The iteration ends after the first error.
+func (b *Bus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error] {
+	return func(yield func(events.Stored, error) bool) {
+		err := b.scan(ctx, b.layout.Stream(id), events.EventSubjects(id), after, func(msg *jetstream.RawStreamMsg) bool {
+			return yield(events.Stored{Seq: msg.Sequence, Time: msg.Time, Type: events.EventType(msg.Subject), Data: msg.Data}, nil)
+		})
+		if err != nil {
+			yield(events.Stored{}, fmt.Errorf("read log of %s: %w", id, b.whyNoAnswer(ctx, id, err)))
+		}
+	}
+}
+
+// scan calls fn for each message of some subjects after a sequence, to the end of the stream or until fn returns false. It asks
+// for bounded batches without any consumer.
+func (b *Bus) scan(ctx context.Context, stream, subjects string, after uint64, fn func(*jetstream.RawStreamMsg) bool) error {
+	for {
+		batch, err := jetstreamext.GetBatch(ctx, b.js, stream, readBatch,
+			jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchSubject(subjects), jetstreamext.GetBatchMaxBytes(readBytes))
+		if err != nil {
+			return err
+		}
+		pending := uint64(0)
+		for msg, err := range batch {
+			if errors.Is(err, jetstreamext.ErrNoMessages) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if !fn(msg) {
+				return nil
+			}
+			after, pending = msg.Sequence, numPending(msg)
+		}
+		if pending == 0 {
+			return nil
+		}
+	}
+}
+
+// numPending is how many messages the server says are left after this one.
+func numPending(msg *jetstream.RawStreamMsg) uint64 {
+	n, err := strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// whyNoAnswer tells a program that does not exist from a server that cannot answer now: both look like "no responders".
+func (b *Bus) whyNoAnswer(ctx context.Context, id events.ProgramID, err error) error {
+	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return err
+	}
+	if exists, lookupErr := b.layout.Exists(ctx, id); lookupErr == nil && !exists {
+		return events.ErrNoProgram
+	}
+	return err
+}
+
+// Exists reports whether there is a log of the program.
+func (b *Bus) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
+	return b.layout.Exists(ctx, id)
+}
+
+// Heads lists all programs and how far their logs go.
+func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
+
+// Remove deletes a program: its log, its output and its checkpoint. What it was is not to be had again.
+func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
+	if err := b.layout.Remove(ctx, id); err != nil {
+		return fmt.Errorf("remove program %s: %w", id, err)
+	}
+	stream, err := b.js.Stream(ctx, events.StreamLogs)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(events.LogSubject(id, "*")))
+	}
+	if err != nil {
+		return fmt.Errorf("remove output of program %s: %w", id, err)
+	}
+	return b.dropCheckpoint(ctx, id)
+}

@@ -1,0 +1,268 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Bounds of work on a queue.
+const (
+	ackWait       = 30 * time.Second // Work that says nothing for so long is given to another.
+	progressEvery = 10 * time.Second // How often work in hand says that it goes on.
+	pullWait      = time.Second      // One pull; also how long a shutdown may wait for one.
+	drainWait     = 10 * time.Second // How long work in hand may go on after the end was asked for.
+	minRetry      = 250 * time.Millisecond
+	maxRetry      = 30 * time.Second
+	directBuffer  = 1024 // Wake-ups that wait outside of HERSH_WAKE; the sweep finds what does not fit.
+)
+
+// PublishEffects publishes the effects of one transition to the queue of their host. Doing it again within some minutes
+// changes nothing.
+func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("publish effects %s: %w", m.Key(), err)
+	}
+	msg := nats.NewMsg(events.EffectsSubject(m.Effects[0].Place().HostID, effects.Class(m.Effects)))
+	msg.Data = data
+	msg.Header.Set(jetstream.MsgIDHeader, m.Key())
+	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
+		return fmt.Errorf("publish effects %s: %w", m.Key(), err)
+	}
+	return nil
+}
+
+// Effects hands the effect messages of one queue ("" is that of any host) to workers until ctx ends; it returns when all are
+// done. Work that returns an error comes again later, here or elsewhere. The context of work in hand ends some seconds after
+// ctx.
+func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
+	subject := events.EffectsSubject(host, class)
+	name := strings.ReplaceAll(strings.TrimPrefix(subject, "hersh.effects."), ".", "-")
+	open := func(ctx context.Context) (jetstream.Consumer, error) {
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, consumerConfig(name, subject))
+	}
+	return b.consume(ctx, name, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
+		id, seq, err := effects.ParseTrigger(msg.Data())
+		if err != nil {
+			b.log.Warn("dropped an effects message that cannot be read", "subject", msg.Subject(), "error", err)
+			return nil
+		}
+		return handle(ctx, id, seq)
+	})
+}
+
+// Wakes hands wake-ups to workers until ctx ends; it returns when all are done. seq is an event that the log is known to hold.
+//
+// Messages that bring headers of their own to HERSH_WAKE can be refused there: the server republishes an event with its
+// headers, and a stream acts on Nats-Msg-Id and Nats-Expected-*. Those wake-ups are taken from the live feed instead.
+func (b *Bus) Wakes(ctx context.Context, workers int, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
+	open := func(ctx context.Context) (jetstream.Consumer, error) {
+		// The stream is in memory: a server that restarted has lost it.
+		if _, err := b.js.CreateOrUpdateStream(ctx, b.wakeStream()); err != nil {
+			return nil, err
+		}
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, consumerConfig("supervisors", ""))
+	}
+	var direct sync.WaitGroup
+	defer direct.Wait()
+	feed := make(chan *nats.Msg, directBuffer)
+	sub, err := b.nc.ChanQueueSubscribe(events.SubjectsFeed, "supervisors", feed)
+	if err != nil {
+		return fmt.Errorf("subscribe to the live feed: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // Fails only on a closed connection, which has none.
+	direct.Go(func() { b.wakeDirectly(ctx, feed, handle) })
+
+	return b.consume(ctx, "wake-ups", open, workers, func(ctx context.Context, msg jetstream.Msg) error {
+		id, err := events.ParseWakeSubject(msg.Subject())
+		if err != nil {
+			b.log.Warn("dropped a wake-up that cannot be read", "subject", msg.Subject(), "error", err)
+			return nil
+		}
+		return handle(ctx, id, headerSeq(msg.Headers()))
+	})
+}
+
+func (b *Bus) wakeDirectly(ctx context.Context, feed <-chan *nats.Msg, handle func(context.Context, events.ProgramID, uint64) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case msg := <-feed:
+			id, _, err := events.ParseFeedSubject(msg.Subject)
+			if err != nil || !mayMissWake(id, msg.Header) {
+				continue
+			}
+			if err := handle(ctx, id, headerSeq(msg.Header)); err != nil && ctx.Err() == nil {
+				b.log.Warn("a wake-up failed; the sweep will find it", "program", id, "error", err)
+			}
+		}
+	}
+}
+
+// mayMissWake reports whether HERSH_WAKE may have refused a republished event for its headers. Keys that Hersh makes begin with
+// the program and meet no other program's.
+func mayMissWake(id events.ProgramID, header nats.Header) bool {
+	for name, values := range header {
+		switch {
+		case strings.EqualFold(name, jetstream.MsgIDHeader):
+			if !strings.HasPrefix(values[0], string(id)+"/") {
+				return true
+			}
+		case isRepublishHeader(name):
+		case len(name) > 5 && strings.EqualFold(name[:5], "Nats-"):
+			return true
+		}
+	}
+	return false
+}
+
+func isRepublishHeader(name string) bool {
+	switch name {
+	case jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer, "Nats-Last-Sequence":
+		return true
+	}
+	return false
+}
+
+func headerSeq(header nats.Header) uint64 {
+	values := header[jetstream.SequenceHeader]
+	if len(values) == 0 {
+		return 0
+	}
+	// A publisher may have set the header too; the server's own comes last.
+	seq, err := strconv.ParseUint(values[len(values)-1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return seq
+}
+
+func consumerConfig(name, filter string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: name, FilterSubject: filter,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 10_000,
+	}
+}
+
+// consume runs workers on a consumer until ctx ends. Each pulls one message at a time, since the server counts the time that a
+// message waits in a client too.
+func (b *Bus) consume(ctx context.Context, name string, open func(context.Context) (jetstream.Consumer, error), workers int, handle func(context.Context, jetstream.Msg) error) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(drainWait, cancel)
+		context.AfterFunc(work, func() { timer.Stop() })
+	})
+	defer stop()
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() { b.worker(ctx, work, name, open, handle) })
+	}
+	group.Wait()
+	return ctx.Err()
+}
+
+func (b *Bus) worker(ctx, work context.Context, name string, open func(context.Context) (jetstream.Consumer, error), handle func(context.Context, jetstream.Msg) error) {
+	var consumer jetstream.Consumer
+	failures := 0
+	for ctx.Err() == nil {
+		var msg jetstream.Msg
+		var err error
+		if consumer == nil {
+			consumer, err = open(ctx)
+		}
+		if err == nil {
+			msg, err = consumer.Next(jetstream.FetchMaxWait(pullWait))
+		}
+		switch {
+		case err == nil:
+			failures = 0
+			b.attend(ctx, work, msg, handle)
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, context.DeadlineExceeded):
+			failures = 0
+		default:
+			consumer = nil // It may be gone: a memory stream after a restart of the server, or one that was deleted.
+			if failures++; failures == 1 {
+				b.log.Warn("cannot take work, trying again", "queue", name, "error", err)
+			}
+			pause(ctx, backoff(failures))
+		}
+	}
+}
+
+// attend does one piece of work and answers the server: done, or again later.
+func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(context.Context, jetstream.Msg) error) {
+	stop := keepInProgress(work, msg)
+	err := handle(work, msg)
+	stop()
+	if err == nil {
+		err = msg.Ack()
+		if err != nil {
+			b.log.Warn("could not acknowledge work; it will come again", "subject", msg.Subject(), "error", err)
+		}
+		return
+	}
+	delay := time.Duration(0) // Work that is handed back at the end is for somebody else, at once.
+	if ctx.Err() == nil {
+		b.log.Warn("work failed; it will come again", "subject", msg.Subject(), "error", err)
+		delay = backoff(deliveries(msg))
+	}
+	if err := msg.NakWithDelay(delay); err != nil {
+		b.log.Warn("could not hand work back; it will come again", "subject", msg.Subject(), "error", err)
+	}
+}
+
+// keepInProgress tells the server that the work goes on, until the returned function is called.
+func keepInProgress(ctx context.Context, msg jetstream.Msg) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() {
+		ticker := time.NewTicker(progressEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				_ = msg.InProgress() // While NATS is away the message may be given to another, which every effect bears.
+			}
+		}
+	})
+	return func() { cancel(); group.Wait() }
+}
+
+func deliveries(msg jetstream.Msg) int {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return 1
+	}
+	return int(min(meta.NumDelivered, 32))
+}
+
+// backoff doubles from minRetry to maxRetry with the number of failures, from 1 on.
+func backoff(failures int) time.Duration {
+	return min(minRetry<<min(failures-1, 10), maxRetry)
+}
+
+// pause waits, or ends early with ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,108 @@
+// Package natsserver starts a NATS server with JetStream inside this process, for `hersh dev` and for tests.
+package natsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// startTimeout bounds how long a server may take to accept connections; recovery of 10,000 streams takes seconds.
+const startTimeout = time.Minute
+
+// Options say how the server runs.
+type Options struct {
+	Dir  string       // Folder of the JetStream files; it is created. The streams of an earlier run are recovered.
+	Host string       // Address to listen on; "" is 127.0.0.1.
+	Port int          // Port to listen on; 0 is the default 4222, -1 is any free one.
+	Log  *slog.Logger // Gets the server's warnings and errors; nil drops them.
+}
+
+// Server is a running NATS server.
+type Server struct {
+	srv *server.Server
+}
+
+// Start starts a server and waits until it accepts connections. Every write to a stream is synced to disk before it is
+// acknowledged, so that an acknowledged event survives a power failure.
+func Start(o Options) (*Server, error) {
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	srv, err := server.NewServer(&server.Options{
+		ServerName: "hersh", Host: o.Host, Port: o.Port,
+		JetStream: true, StoreDir: o.Dir, SyncAlways: true,
+		NoSigs: true, NoLog: o.Log == nil,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start NATS server on %s:%d: %w", o.Host, o.Port, err)
+	}
+	if o.Log != nil {
+		srv.SetLogger(&logger{log: o.Log, failed: make(chan string, 1)}, false, false)
+	}
+	srv.Start()
+	s := &Server{srv: srv}
+	if !srv.ReadyForConnections(startTimeout) {
+		reason := s.lastFatal()
+		s.Shutdown()
+		return nil, fmt.Errorf("start NATS server on %s:%d: %w", o.Host, o.Port, reason)
+	}
+	return s, nil
+}
+
+// URL is where clients connect.
+func (s *Server) URL() string { return s.srv.ClientURL() }
+
+// Shutdown stops the server and waits until it has.
+func (s *Server) Shutdown() {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
+}
+
+// Wait returns when the server has stopped by itself, or ctx ends.
+func (s *Server) Wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.srv.WaitForShutdown()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Server) lastFatal() error {
+	if l, ok := s.srv.Logger().(*logger); ok {
+		select {
+		case msg := <-l.failed:
+			return errors.New(msg)
+		default:
+		}
+	}
+	return errors.New("it does not accept connections")
+}
+
+// logger passes the server's messages on. The server calls Fatalf where a process of its own would exit.
+type logger struct {
+	log    *slog.Logger
+	failed chan string // Of size 1: the first fatal message.
+}
+
+func (l *logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
+func (l *logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (l *logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (l *logger) Debugf(string, ...any)           {}
+func (l *logger) Tracef(string, ...any)           {}
+func (l *logger) Fatalf(format string, v ...any) {
+	msg := fmt.Sprintf(format, v...)
+	l.log.Error("nats: " + msg)
+	select {
+	case l.failed <- msg:
+	default:
+	}
+}

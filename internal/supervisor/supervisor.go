@@ -1,0 +1,231 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+const (
+	wakeWorkers = 4
+	sweepEvery  = 30 * time.Second
+	sweepLease  = "sweep"
+)
+
+// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
+var errBehind = errors.New("the log that was read ends before an event that is known to be in it")
+
+// Bus is what a supervisor needs of the bus; package bus documents the methods.
+type Bus interface {
+	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
+	PublishEffects(ctx context.Context, m effects.Message) error
+
+	Load(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, bool, error)
+	Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error
+	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
+	Heads(ctx context.Context) iter.Seq2[events.Head, error]
+
+	Wakes(ctx context.Context, workers int, handle func(context.Context, events.ProgramID, uint64) error) error
+	Reconnected(ctx context.Context) <-chan struct{}
+	Lease(ctx context.Context, name, holder string) (bool, error)
+}
+
+// Supervisor reconciles programs. It is safe for concurrent use.
+type Supervisor struct {
+	bus     Bus
+	name    string
+	log     *slog.Logger
+	metrics *Metrics
+}
+
+// New returns a supervisor. Its name tells it from others where they share a lease, so it must be unique.
+func New(bus Bus, name string, log *slog.Logger, metrics *Metrics) *Supervisor {
+	return &Supervisor{bus: bus, name: name, log: log, metrics: metrics}
+}
+
+// Run reconciles until ctx ends, and returns when everything in hand is done.
+func (s *Supervisor) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	group.Go(func() { s.sweepLoop(ctx) })
+	err := s.bus.Wakes(ctx, wakeWorkers, func(ctx context.Context, id events.ProgramID, seq uint64) error {
+		_, err := s.Reconcile(ctx, id, seq)
+		return err
+	})
+	group.Wait()
+	return err
+}
+
+// Reconcile is the one function that moves a program forward: it replays the log from the checkpoint on, publishes the effects
+// that the head of the log still awaits, and saves the checkpoint, which it returns. atLeast is an event that the log is known
+// to hold, 0 for none. A program that does not exist is no error and gives the empty checkpoint.
+func (s *Supervisor) Reconcile(ctx context.Context, id events.ProgramID, atLeast uint64) (reducer.Checkpoint, error) {
+	from, found, err := s.bus.Load(ctx, id)
+	if err != nil {
+		return reducer.Checkpoint{}, s.failed(id, err)
+	}
+	if !found {
+		from = reducer.NewCheckpoint(id)
+	}
+	return s.reconcileFrom(ctx, from, atLeast, false)
+}
+
+// Rebuild is Reconcile without trust in the checkpoint, which it replaces.
+func (s *Supervisor) Rebuild(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, error) {
+	return s.reconcileFrom(ctx, reducer.NewCheckpoint(id), 0, true)
+}
+
+func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint, atLeast uint64, replace bool) (reducer.Checkpoint, error) {
+	id := from.State.ID
+	s.metrics.reconciles.Inc()
+	head, pending, err := s.replay(ctx, from)
+	switch {
+	case errors.Is(err, events.ErrNoProgram):
+		return reducer.NewCheckpoint(id), nil
+	case err != nil:
+		return from, s.failed(id, err)
+	case head.Seq < atLeast:
+		return head, s.failed(id, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, atLeast))
+	}
+	for _, p := range pending {
+		msg := effects.Message{ProgramID: id, Seq: p.Seq, Attempt: p.Attempt, Effects: p.Effects}
+		if err := s.bus.PublishEffects(ctx, msg); err != nil {
+			return head, s.failed(id, err)
+		}
+		s.metrics.published.Inc()
+	}
+	if head.Seq == from.Seq && !replace {
+		return head, nil
+	}
+	if err := s.bus.Save(ctx, head, replace); err != nil {
+		return head, s.failed(id, err)
+	}
+	return head, nil
+}
+
+// replay folds what the log has after a checkpoint and returns the new one with the effects that are still to be done.
+func (s *Supervisor) replay(ctx context.Context, at reducer.Checkpoint) (reducer.Checkpoint, []reducer.Pending, error) {
+	var outstanding reducer.Outstanding
+	for stored, err := range s.bus.Read(ctx, at.State.ID, at.Seq) {
+		if err != nil {
+			return at, nil, err
+		}
+		next, step, err := at.Next(stored)
+		if err != nil {
+			return at, nil, err
+		}
+		at = next
+		outstanding.Observe(step)
+		s.note(step)
+	}
+	return at, outstanding.All(), nil
+}
+
+func (s *Supervisor) note(step reducer.Step) {
+	s.metrics.events.Inc()
+	switch {
+	case step.Reject != nil:
+		s.metrics.rejected.Inc()
+		s.log.Debug("rejected", "program", step.After.ID, "seq", step.Seq, "type", step.Type, "reason", step.Reject)
+	case step.Before.State != step.After.State:
+		s.log.Info("program", "program", step.After.ID, "seq", step.Seq, "event", step.Type,
+			"from", step.Before.State, "to", step.After.State, "host", step.After.HostID, "error", step.After.ErrorMsg)
+	}
+}
+
+func (s *Supervisor) failed(id events.ProgramID, err error) error {
+	s.metrics.failures.Inc()
+	return fmt.Errorf("reconcile %s: %w", id, err)
+}
+
+func (s *Supervisor) sweepLoop(ctx context.Context) {
+	reconnected := s.bus.Reconnected(ctx)
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	s.sweepAndLog(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			for range reconnected { // Closed by its owner, which has then ended.
+			}
+			return
+		case <-reconnected:
+			s.sweepAndLog(ctx)
+		case <-ticker.C:
+			held, err := s.bus.Lease(ctx, sweepLease, s.name)
+			if err != nil && ctx.Err() == nil {
+				s.log.Warn("cannot take the lease of the sweep", "error", err)
+			}
+			if held {
+				s.sweepAndLog(ctx)
+			}
+		}
+	}
+}
+
+func (s *Supervisor) sweepAndLog(ctx context.Context) {
+	found, err := s.Sweep(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("the sweep failed and comes again", "error", err)
+	}
+	if found > 0 {
+		s.log.Info("the sweep found programs with news", "programs", found)
+	}
+}
+
+// Sweep reconciles every program whose log does not end where its checkpoint does, and returns how many there were. It goes
+// on past a program that fails, and returns the errors together.
+func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
+	s.metrics.sweeps.Inc()
+	saved := map[events.ProgramID]uint64{}
+	for cp, err := range s.bus.Checkpoints(ctx, "") {
+		if err != nil {
+			return 0, fmt.Errorf("sweep: %w", err)
+		}
+		saved[cp.State.ID] = cp.Seq
+	}
+	found := 0
+	var failures []error
+	for head, err := range s.bus.Heads(ctx) {
+		if err != nil {
+			return found, errors.Join(append(failures, fmt.Errorf("sweep: %w", err))...)
+		}
+		if saved[head.ProgramID] == head.Seq {
+			continue
+		}
+		found++
+		var err error
+		if saved[head.ProgramID] > head.Seq {
+			_, err = s.checkAhead(ctx, head)
+		} else {
+			_, err = s.Reconcile(ctx, head.ProgramID, head.Seq)
+		}
+		failures = append(failures, err)
+	}
+	return found, errors.Join(failures...)
+}
+
+// checkAhead deals with a checkpoint that claims more than there is. It may only have been saved after the heads were listed; if it
+// claims more than the log has even now, it is wrong.
+func (s *Supervisor) checkAhead(ctx context.Context, head events.Head) (reducer.Checkpoint, error) {
+	last := uint64(0)
+	for stored, err := range s.bus.Read(ctx, head.ProgramID, head.Seq) {
+		if err != nil {
+			return reducer.Checkpoint{}, err
+		}
+		last = stored.Seq
+	}
+	cp, found, err := s.bus.Load(ctx, head.ProgramID)
+	if err != nil || !found || cp.Seq <= max(last, head.Seq) {
+		return cp, err
+	}
+	s.log.Warn("a checkpoint is ahead of its log; rebuilding it", "program", head.ProgramID, "checkpoint", cp.Seq, "log", max(last, head.Seq))
+	return s.Rebuild(ctx, head.ProgramID)
+}
