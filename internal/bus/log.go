@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -132,4 +133,40 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 		return fmt.Errorf("remove output of program %s: %w", id, err)
 	}
 	return b.dropCheckpoint(ctx, id)
+}
+
+// Watch calls fn, one call at a time, after each event of a program that is stored from now on. Calls are merged while fn runs.
+// stop waits for a call that is under way.
+func (b *Bus) Watch(ctx context.Context, id events.ProgramID, fn func()) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	news := make(chan struct{}, 1)
+	sub, err := b.nc.Subscribe(events.FeedSubject(id, "*"), func(*nats.Msg) {
+		select {
+		case news <- struct{}{}:
+		default: // A call is waiting already.
+		}
+	})
+	if err == nil {
+		err = b.nc.FlushTimeout(apiTimeout) // The server knows of the subscription from here on.
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch %s: %w", id, err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-news:
+				fn()
+			}
+		}
+	})
+	return func() {
+		_ = sub.Unsubscribe() // Fails only on a closed connection, which has none.
+		cancel()
+		group.Wait()
+	}, nil
 }

@@ -1,0 +1,201 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+// verdict is what becomes of a container, given what its program's log says.
+type verdict int
+
+const (
+	leave  verdict = iota // Somebody is at work on it, or it is evidence, or the log that was read may be old.
+	adopt                 // It runs, and should.
+	report                // It ended, and nobody has said so.
+	remove                // It is nobody's.
+)
+
+// judge decides about a container with the label of this host. It removes only what no later event can give back: a container
+// of an attempt that the log has left behind.
+func judge(s reducer.ProgramState, host events.HostID, c effects.Container) verdict {
+	here := s.HostID == host
+	switch {
+	case c.Attempt > s.Attempt:
+		return leave // Its start was decided by a log that is longer than the one that was read.
+	case c.Attempt == s.Attempt && (s.State == reducer.StateBuilding || s.State == reducer.StateStarting && here):
+		return leave
+	case !here || c.ID != s.ContainerID:
+		return remove
+	case s.State == reducer.StateReady && c.Running:
+		return adopt
+	case s.State == reducer.StateReady:
+		return report
+	case s.State == reducer.StateStopping:
+		return leave // Its stop is in the queue.
+	case s.State == reducer.StateError && !c.Running:
+		return leave // Its logs and exit code are evidence.
+	}
+	return remove
+}
+
+// Settle does what the log says about one container of this host.
+func (e *Executor) Settle(ctx context.Context, c effects.Container) error {
+	head, _, err := e.replay(ctx, c.ProgramID)
+	what := remove
+	switch {
+	case errors.Is(err, events.ErrNoProgram):
+	case err != nil:
+		return fmt.Errorf("settle container %s of %s: %w", c.ID, c.ProgramID, err)
+	default:
+		what = judge(head.State, e.id, c)
+	}
+	switch what {
+	case adopt:
+		err = e.host.Adopt(ctx, c)
+	case report:
+		err = e.reportExit(ctx, c)
+	case remove:
+		err = e.remove(ctx, c)
+	default:
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("settle container %s of %s: %w", c.ID, c.ProgramID, err)
+	}
+	return nil
+}
+
+func (e *Executor) remove(ctx context.Context, c effects.Container) error {
+	e.log.Info("removing a container that is nobody's", "program", c.ProgramID, "attempt", c.Attempt, "container", c.ID)
+	result := e.host.Execute(ctx, effects.StopRuntime{
+		Placement: effects.Placement{HostID: e.id, Attempt: c.Attempt}, ProgramID: c.ProgramID, ContainerID: c.ID,
+	})
+	stopped, ok := result.(events.StopFinished)
+	switch {
+	case !ok:
+		return errNotDone
+	case !stopped.Success:
+		return errors.New(stopped.Error)
+	}
+	e.metrics.orphans.Inc()
+	return nil
+}
+
+// Compare holds the containers of this host against the logs, and then the programs that should run here against the
+// containers. It goes on past what fails and returns the errors together.
+func (e *Executor) Compare(ctx context.Context) error {
+	e.metrics.comparisons.Inc()
+	containers, err := e.host.Containers(ctx)
+	if err != nil {
+		return fmt.Errorf("compare: %w", err)
+	}
+	var failures []error
+	known := map[string]bool{}
+	for _, c := range containers {
+		known[c.ID] = true
+		failures = append(failures, e.Settle(ctx, c))
+	}
+	for cp, err := range e.bus.Checkpoints(ctx, "") {
+		if err != nil {
+			failures = append(failures, fmt.Errorf("compare: %w", err))
+			break
+		}
+		if e.shouldRun(cp.State) && !known[cp.State.ContainerID] {
+			failures = append(failures, e.checkMissing(ctx, cp.State.ID))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (e *Executor) shouldRun(s reducer.ProgramState) bool {
+	return s.State == reducer.StateReady && s.HostID == e.id
+}
+
+// checkMissing reports the exit of a container that a program runs in by its log, and that Docker did not list.
+func (e *Executor) checkMissing(ctx context.Context, id events.ProgramID) error {
+	head, _, err := e.replay(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) || err == nil && !e.shouldRun(head.State) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the container of %s: %w", id, err)
+	}
+	return e.reportExit(ctx, effects.Container{ID: head.State.ContainerID, ProgramID: id, Attempt: head.State.Attempt})
+}
+
+// firstComparison compares until it succeeds once, or ctx ends.
+func (e *Executor) firstComparison(ctx context.Context) {
+	wait := retryAfter
+	for ctx.Err() == nil {
+		err := e.Compare(ctx)
+		if err == nil {
+			return
+		}
+		e.log.Warn("cannot compare Docker with the logs yet; no work is taken before", "error", err)
+		pause(ctx, wait)
+		wait = min(2*wait, maxRetryAfter)
+	}
+}
+
+func (e *Executor) compareLoop(ctx context.Context, now <-chan struct{}) {
+	reconnected := e.bus.Reconnected(ctx)
+	ticker := time.NewTicker(compareEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			for range reconnected { // Closed by its owner, which has then ended.
+			}
+			return
+		case <-now:
+		case <-reconnected:
+		case <-ticker.C:
+		}
+		if err := e.Compare(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("the comparison of Docker with the logs failed and comes again", "error", err)
+		}
+	}
+}
+
+// exitLoop follows the host's exits and hands them on. What it may have missed, a comparison finds.
+func (e *Executor) exitLoop(ctx context.Context, exits chan<- effects.Container, compareNow chan<- struct{}) {
+	wake := func() {
+		select {
+		case compareNow <- struct{}{}:
+		default: // One is asked for already.
+		}
+	}
+	ended := func(c effects.Container) {
+		select {
+		case exits <- c:
+		default:
+			wake()
+		}
+	}
+	for ctx.Err() == nil {
+		err := e.host.Exits(ctx, wake, ended)
+		if ctx.Err() == nil {
+			e.log.Warn("lost the host's events, asking again", "error", err)
+			pause(ctx, retryAfter)
+		}
+	}
+}
+
+func (e *Executor) settleLoop(ctx context.Context, exits <-chan effects.Container) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-exits:
+			if err := e.Settle(ctx, c); err != nil && ctx.Err() == nil {
+				e.log.Warn("could not settle an exit; the comparison will", "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,14 @@
+// Package executor runs effects on one host and publishes their results. It keeps nothing that the log and Docker do not hold: it
+// may die between any two instructions.
+//
+// Run has these loops, which share nothing but the programs' locks:
+//
+//	queues      any.build, any.run, <host>.build, <host>.run: Handle runs the effects of one transition
+//	exits       Docker's event stream: a container ended, Settle says what that means
+//	comparison  at the start before any work is taken, after each reconnect, and every 30 s: Compare holds Docker against the
+//	            logs; it resumes what runs rightly, reports exits that were missed, and removes what is nobody's
+//	heartbeat   every few seconds
+//
+// A message is a trigger only. Handle derives the effects from the program's log, and drops what the head of the log does not
+// await any more; so a forged, altered, late or repeated message runs nothing that the log did not decide.
+package executor

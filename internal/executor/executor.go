@@ -1,0 +1,295 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+const (
+	compareEvery  = 30 * time.Second
+	beatEvery     = 8 * time.Second // Less than a third of the TTL of a heartbeat.
+	retryAfter    = time.Second     // Between tries of a comparison or of Docker's event stream.
+	maxRetryAfter = 30 * time.Second
+	exitBuffer    = 256 // Exits that wait to be settled; past it a comparison finds them.
+)
+
+var (
+	// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
+	errBehind = errors.New("the log that was read ends before an event that is known to be in it")
+	// errNotDone says that the host could not try an effect to its end; it comes again.
+	errNotDone = errors.New("the host could not run it to its end")
+	// errUnwanted is the cause of the end of an effect that the log does not await any more.
+	errUnwanted = errors.New("the program does not wait for it any more")
+)
+
+// Bus is what an executor needs of the bus; package bus documents the methods.
+type Bus interface {
+	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
+	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
+	// Watch calls fn, one call at a time, after each event of a program that is stored from now on, until stop is called, which
+	// waits for a call that is under way.
+	Watch(ctx context.Context, id events.ProgramID, fn func()) (stop func(), err error)
+
+	Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(context.Context, events.ProgramID, uint64) error) error
+	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
+	Reconnected(ctx context.Context) <-chan struct{}
+	Beat(ctx context.Context, beat events.Heartbeat) error
+}
+
+// Host is what an executor needs of the machine that it runs programs on.
+type Host interface {
+	effects.EffectHandler
+	// Containers returns the containers of this host, running and dead.
+	Containers(ctx context.Context) ([]effects.Container, error)
+	// Adopt takes up again what belongs to a running container, such as keeping its output. Doing it twice changes nothing.
+	Adopt(ctx context.Context, c effects.Container) error
+	// Exits calls ended for each container of this host that ends, until ctx does or the source of events breaks. It calls
+	// connected once nothing is missed any more. It calls neither after it has returned.
+	Exits(ctx context.Context, connected func(), ended func(effects.Container)) error
+	// Describe says what the host is, and what keeps it from working.
+	Describe(ctx context.Context) events.Heartbeat
+}
+
+// Options say how much an executor takes on.
+type Options struct {
+	BuildSlots int    // Builds of programs without a host at once; as many rebuilds of its own programs may run beside them.
+	RunSlots   int    // Starts and stops at once.
+	Version    string // Of Hersh, for the heartbeat.
+}
+
+// Executor runs effects on one host. It is safe for concurrent use.
+type Executor struct {
+	id      events.HostID
+	bus     Bus
+	host    Host
+	opts    Options
+	log     *slog.Logger
+	metrics *Metrics
+	locks   keyLocks
+	started time.Time
+}
+
+// New returns the executor of a host. No two executors that run at once may have the same ID.
+func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, metrics *Metrics) *Executor {
+	opts.BuildSlots, opts.RunSlots = max(opts.BuildSlots, 1), max(opts.RunSlots, 1)
+	return &Executor{id: id, bus: bus, host: host, opts: opts, log: log.With("host", id), metrics: metrics, started: time.Now()}
+}
+
+// Run works until ctx ends, and returns when everything in hand is finished or handed back. Containers go on running.
+func (e *Executor) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	group.Go(func() { e.beatLoop(ctx) })
+	e.firstComparison(ctx) // What is nobody's goes before new work comes.
+
+	compareNow := make(chan struct{}, 1)
+	exits := make(chan effects.Container, exitBuffer)
+	group.Go(func() { e.exitLoop(ctx, exits, compareNow) })
+	group.Go(func() { e.settleLoop(ctx, exits) })
+	group.Go(func() { e.compareLoop(ctx, compareNow) })
+	for _, q := range []struct {
+		host    events.HostID
+		class   events.Class
+		workers int
+	}{
+		{"", events.ClassBuild, e.opts.BuildSlots},
+		{e.id, events.ClassBuild, e.opts.BuildSlots},
+		{"", events.ClassRun, 1}, // Rare: the stop of a container whose host nobody named.
+		{e.id, events.ClassRun, e.opts.RunSlots},
+	} {
+		group.Go(func() {
+			if err := e.bus.Effects(ctx, q.host, q.class, q.workers, e.Handle); err != nil && ctx.Err() == nil {
+				e.log.Error("a queue of effects ended", "queue", q.host, "class", q.class, "error", err)
+			}
+		})
+	}
+	group.Wait()
+	return ctx.Err()
+}
+
+// Handle runs what one transition decided and the log still awaits, and publishes the results. An error means that it must come
+// again; running it twice ends in the same place.
+func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) error {
+	pending, err := e.derive(ctx, id, seq)
+	if err != nil {
+		return e.failed(id, seq, err)
+	}
+	if len(pending.Effects) == 0 {
+		e.metrics.dropped.Inc()
+		return nil
+	}
+	// One at a time for each program and class: after a reconnect the same message may be here twice.
+	unlock, err := e.locks.lock(ctx, string(id)+"/"+string(effects.Class(pending.Effects)))
+	if err != nil {
+		return e.failed(id, seq, err)
+	}
+	defer unlock()
+	if pending, err = e.derive(ctx, id, seq); err != nil {
+		return e.failed(id, seq, err)
+	}
+	for i, eff := range pending.Effects {
+		more, err := e.runOne(ctx, id, seq, i, eff)
+		if err != nil {
+			return e.failed(id, seq, err)
+		}
+		if !more {
+			break
+		}
+	}
+	return nil
+}
+
+// derive returns what the transition at seq decided, by the program's log, as far as its head still awaits it here.
+func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) (reducer.Pending, error) {
+	head, outstanding, err := e.replay(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) {
+		return reducer.Pending{}, nil
+	}
+	if err != nil {
+		return reducer.Pending{}, err
+	}
+	if head.Seq < seq {
+		return reducer.Pending{}, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, seq)
+	}
+	pending, found := outstanding.At(seq)
+	if !found || pending.HostID != "" && pending.HostID != e.id {
+		return reducer.Pending{}, nil
+	}
+	return pending, nil
+}
+
+// replay folds the whole log of a program.
+func (e *Executor) replay(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, reducer.Outstanding, error) {
+	head := reducer.NewCheckpoint(id)
+	var outstanding reducer.Outstanding
+	for stored, err := range e.bus.Read(ctx, id, 0) {
+		if err != nil {
+			return head, outstanding, err
+		}
+		next, step, err := head.Next(stored)
+		if err != nil {
+			return head, outstanding, err
+		}
+		head = next
+		outstanding.Observe(step)
+	}
+	return head, outstanding, nil
+}
+
+// runOne runs one effect, publishes its result, and reports whether the next one is to be run.
+func (e *Executor) runOne(ctx context.Context, id events.ProgramID, seq uint64, i int, eff effects.Effect) (bool, error) {
+	e.log.Info("effect", "program", id, "seq", seq, "effect", eff.Type(), "attempt", eff.Place().Attempt)
+	began := time.Now()
+	result, err := e.execute(ctx, id, seq, eff)
+	if errors.Is(err, errUnwanted) {
+		e.log.Info("given up", "program", id, "seq", seq, "effect", eff.Type(), "reason", errUnwanted)
+		e.metrics.dropped.Inc()
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	e.metrics.observe(eff, result, time.Since(began))
+	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: eff.Place().Attempt})
+	if _, err := e.bus.Append(ctx, id, result, effects.ResultKey(id, seq, i, e.id)); err != nil {
+		if errors.Is(err, events.ErrNoProgram) {
+			return false, nil
+		}
+		return false, err
+	}
+	if started, ok := result.(events.RuntimeStarted); ok {
+		// It may have ended before it was known to be started, and then its exit was nobody's yet.
+		return true, e.reportExit(ctx, effects.Container{ID: started.ContainerID, ProgramID: id, Attempt: started.Attempt})
+	}
+	return !events.Failed(result), nil
+}
+
+// execute runs an effect; a build ends early when the log does not await it any more.
+func (e *Executor) execute(ctx context.Context, id events.ProgramID, seq uint64, eff effects.Effect) (events.Event, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if _, isBuild := eff.(effects.BuildRuntime); isBuild {
+		check := func() {
+			pending, err := e.derive(ctx, id, seq)
+			if err == nil && len(pending.Effects) == 0 {
+				cancel(errUnwanted)
+			}
+		}
+		stop, err := e.bus.Watch(ctx, id, check)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		check() // What came before the watch began.
+	}
+	result := e.host.Execute(ctx, eff)
+	if result != nil {
+		return result, nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	return nil, errNotDone
+}
+
+// reportExit publishes the exit of a container if it has ended.
+func (e *Executor) reportExit(ctx context.Context, c effects.Container) error {
+	result := e.host.Execute(ctx, effects.FetchRuntimeStatus{
+		Placement: effects.Placement{HostID: e.id, Attempt: c.Attempt}, ContainerID: c.ID,
+	})
+	if result == nil {
+		return nil // It runs, or Docker cannot say now and the next comparison asks again.
+	}
+	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: c.Attempt})
+	_, err := e.bus.Append(ctx, c.ProgramID, result, effects.ExitKey(c.ProgramID, c.ID))
+	if errors.Is(err, events.ErrNoProgram) {
+		return nil
+	}
+	return err
+}
+
+func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
+	e.metrics.retried.Inc()
+	return fmt.Errorf("effects %s: %w", effects.Key(id, seq), err)
+}
+
+func (e *Executor) beatLoop(ctx context.Context) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		if err := e.beat(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("cannot send a heartbeat", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (e *Executor) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	beat := e.host.Describe(ctx)
+	beat.HostID, beat.Started, beat.Version, beat.BuildSlots = e.id, e.started.UTC(), e.opts.Version, e.opts.BuildSlots
+	return e.bus.Beat(ctx, beat)
+}
+
+// pause waits, or ends early with ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
