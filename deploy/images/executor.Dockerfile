@@ -1,0 +1,3 @@
+FROM scratch
+COPY executor /executor
+ENTRYPOINT ["/executor"]

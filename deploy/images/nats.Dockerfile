@@ -1,0 +1,4 @@
+FROM scratch
+COPY nats-server /nats-server
+COPY nats.conf /nats.conf
+ENTRYPOINT ["/nats-server", "--config", "/nats.conf"]

@@ -1,0 +1,3 @@
+FROM scratch
+COPY supervisor /supervisor
+ENTRYPOINT ["/supervisor"]
