@@ -56,7 +56,7 @@ var (
 	ErrNotEmpty = errors.New("the folder is not empty")
 )
 
-// Limits bounds what Unpack makes of a tarball. A zero field means the default.
+// Limits narrows what Unpack makes of a tarball. A field that is zero, or more than its default, means the default.
 type Limits struct {
 	Entries   int   // Default MaxEntries.
 	Bytes     int64 // Content of all files; default MaxBytes.
@@ -64,13 +64,13 @@ type Limits struct {
 }
 
 func (l Limits) orDefault() Limits {
-	if l.Entries == 0 {
+	if l.Entries <= 0 || l.Entries > MaxEntries {
 		l.Entries = MaxEntries
 	}
-	if l.Bytes == 0 {
+	if l.Bytes <= 0 || l.Bytes > MaxBytes {
 		l.Bytes = MaxBytes
 	}
-	if l.FileBytes == 0 {
+	if l.FileBytes <= 0 || l.FileBytes > l.Bytes {
 		l.FileBytes = l.Bytes
 	}
 	return l

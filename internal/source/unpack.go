@@ -61,15 +61,22 @@ func unpackVerified(ctx context.Context, dir string, r io.Reader, digest events.
 		return err
 	}
 	defer parent.Close()
-	if err := RemoveLeftovers(parent, name); err != nil {
+	if err := removeLeftovers(parent, name); err != nil {
 		return err
 	}
 	fresh, old := tempPrefix(name)+rand.Text(), tempPrefix(name)+rand.Text()
 	defer parent.RemoveAll(fresh) // Does nothing once it has been moved; a failure is left to the next call.
-	if err := parent.Mkdir(fresh, 0o755); err != nil {
+	if err := unpackFresh(ctx, parent, fresh, r, digest, limits); err != nil {
 		return err
 	}
-	root, err := parent.OpenRoot(fresh)
+	return swap(parent, fresh, name, old)
+}
+
+func unpackFresh(ctx context.Context, parent *os.Root, name string, r io.Reader, digest events.SourceDigest, limits Limits) error {
+	if err := parent.Mkdir(name, 0o755); err != nil {
+		return err
+	}
+	root, err := parent.OpenRoot(name)
 	if err != nil {
 		return err
 	}
@@ -80,10 +87,8 @@ func unpackVerified(ctx context.Context, dir string, r io.Reader, digest events.
 		return fmt.Errorf("%w: it has %s: %w", ErrDigest, got, err)
 	case got != "" && got != digest:
 		return fmt.Errorf("%w: it has %s", ErrDigest, got)
-	case err != nil:
-		return err
 	}
-	return swap(parent, fresh, name, old)
+	return err
 }
 
 // swap puts fresh in the place of name. A process that is killed between the two renames leaves no folder of that name.
@@ -102,8 +107,8 @@ func swap(parent *os.Root, fresh, name, old string) error {
 	return parent.RemoveAll(old)
 }
 
-// RemoveLeftovers removes what a killed UnpackVerified to the folder name in parent left beside it.
-func RemoveLeftovers(parent *os.Root, name string) error {
+// removeLeftovers removes what a killed UnpackVerified to the folder name in parent left beside it.
+func removeLeftovers(parent *os.Root, name string) error {
 	f, err := parent.Open(".")
 	if err != nil {
 		return err
