@@ -11,7 +11,8 @@ import (
 )
 
 // FakeEffectHandler stands in for a host in tests and in `hersh dev --fake`: it takes time, fails when told to, and keeps
-// "containers" in memory. It is safe for concurrent use once its fields are set.
+// "containers" in memory. It is safe for concurrent use once its fields are set. It is made by NewFakeEffectHandler; its zero
+// value blocks for ever.
 type FakeEffectHandler struct {
 	Delay       time.Duration // Simulates execution time.
 	FailBuild   bool          // Causes BuildRuntime to fail.
@@ -113,7 +114,7 @@ func (h *FakeEffectHandler) start(e StartRuntime) string {
 		return id
 	}
 	for other, c := range all {
-		if c.ProgramID == e.ProgramID {
+		if c.ProgramID == e.ProgramID && c.Attempt < e.Attempt {
 			delete(all, other)
 		}
 	}

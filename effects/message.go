@@ -81,7 +81,7 @@ func ParseTrigger(data []byte) (events.ProgramID, uint64, error) {
 		Seq       uint64 `json:"seq"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return "", 0, fmt.Errorf("read effects message: %w", err)
+		return "", 0, fmt.Errorf("read effects message: %.200s", err) // It may quote the whole body.
 	}
 	id, err := events.ParseProgramID(m.ProgramID)
 	if err != nil {

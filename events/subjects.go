@@ -42,6 +42,9 @@ const (
 	SubjectsLogs    = prefixLogs + ".*.*.*"
 	// SubjectHostsRegister is the API request by which an executor makes its host known.
 	SubjectHostsRegister = "hersh.hosts.register"
+	// SubjectHostsList and SubjectProgramsList are the requests of operators, over all hosts and all users.
+	SubjectHostsList    = "hersh.hosts.list"
+	SubjectProgramsList = "hersh.programs.list"
 )
 
 // Class says which of an executor's queues takes an effect: a stop must never wait behind builds.
@@ -140,18 +143,24 @@ func ParseFeedSubject(subject string) (ProgramID, Type, error) {
 		return "", "", fmt.Errorf("%w: %s is no feed subject", ErrInvalidID, quote(subject))
 	}
 	id, err := parseUserProgram(rest[:last])
-	return id, Type(rest[last+1:]), err
+	if err != nil {
+		return "", "", err
+	}
+	return id, Type(rest[last+1:]), nil
 }
 
 // ParseAPISubject returns the user and the verb of a request.
 func ParseAPISubject(subject string) (UserID, string, error) {
 	rest, found := strings.CutPrefix(subject, prefixAPI+".")
-	user, verb, two := strings.Cut(rest, ".")
-	if !found || !two {
+	user, verb, _ := strings.Cut(rest, ".")
+	if !found || verb == "" {
 		return "", "", fmt.Errorf("%w: %s is no API subject", ErrInvalidID, quote(subject))
 	}
 	id, err := ParseUserID(user)
-	return id, verb, err
+	if err != nil {
+		return "", "", err
+	}
+	return id, verb, nil
 }
 
 func programSubject(prefix string, id ProgramID) string {

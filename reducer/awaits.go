@@ -45,7 +45,7 @@ type Outstanding struct {
 // Observe takes the next step of the log.
 func (o *Outstanding) Observe(step Step) {
 	if stop, ok := step.Event.(events.StopFinished); ok {
-		o.settleStop(stop.ContainerID, step.Before.ContainerID)
+		o.settleStop(stop, step.Before.ContainerID)
 	}
 	if len(step.Effects) > 0 {
 		place := step.Effects[0].Place()
@@ -67,15 +67,22 @@ func (o *Outstanding) At(seq uint64) (Pending, bool) {
 // All returns everything that is still to be done, oldest first.
 func (o *Outstanding) All() []Pending { return o.list }
 
-// settleStop removes the stops that a StopFinished answers, well or badly: a user may ask again.
-func (o *Outstanding) settleStop(containerID, own string) {
-	if containerID == "" {
-		containerID = own
+// settleStop removes the stops that a StopFinished answers, well or badly: a user may ask again. An answer of another
+// attempt or host settles nothing: Reduce ignores it, and the program would wait for ever for a stop that nobody runs.
+func (o *Outstanding) settleStop(stop events.StopFinished, own string) {
+	if stop.ContainerID == "" {
+		stop.ContainerID = own
 	}
 	o.filter(func(eff effects.Effect) bool {
-		stop, isStop := eff.(effects.StopRuntime)
-		return !isStop || stop.ContainerID != containerID
+		asked, isStop := eff.(effects.StopRuntime)
+		return !isStop || !answers(stop, asked)
 	})
+}
+
+func answers(stop events.StopFinished, asked effects.StopRuntime) bool {
+	return stop.ContainerID == asked.ContainerID &&
+		(stop.Attempt == 0 || asked.Attempt == 0 || stop.Attempt == asked.Attempt) &&
+		(stop.HostID == "" || asked.HostID == "" || stop.HostID == asked.HostID)
 }
 
 func (o *Outstanding) keepAwaited(head ProgramState) {

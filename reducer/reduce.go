@@ -12,10 +12,13 @@ const (
 	whyOtherProgram   = "it is for another program"
 	whyLateAttempt    = "it is a result of another attempt"
 	whyOtherHost      = "it comes from a host that the program is not on"
+	whyNotOnHost      = "the program is not on that host"
 	whyOtherContainer = "it is about a container that is not the program's"
 	whyCreatedAlready = "the program was created already"
 	whyRunsAlready    = "the program is being built or runs already"
 	whyStopsNow       = "the program is stopping; it can be started once it has stopped"
+	whyStopsAlready   = "the program is stopping already"
+	whyRestarts       = "the program is being restarted already"
 	whyNotRunning     = "the program does not run"
 	whyNothingToStop  = "there is nothing to stop"
 	whyNotExpected    = "nothing was waiting for it"
@@ -76,7 +79,7 @@ func created(s ProgramState, e events.ProgramCreated) (ProgramState, []effects.E
 
 func hostLost(s ProgramState, e events.HostLost) (ProgramState, []effects.Effect, string) {
 	if e.HostID == "" || e.HostID != s.HostID {
-		return ignore(s, whyOtherHost)
+		return ignore(s, whyNotOnHost)
 	}
 	switch s.State {
 	case StateBuilding, StateStarting, StateReady, StateStopping:
@@ -118,6 +121,8 @@ func stopRequested(s ProgramState, e events.UserStopRequested) (ProgramState, []
 	case s.State == StateStopping && s.RestartPending:
 		s.RestartPending = false
 		return s, nil, ""
+	case s.State == StateStopping:
+		return ignore(s, whyStopsAlready)
 	}
 	return ignore(s, whyNothingToStop)
 }
@@ -126,10 +131,15 @@ func restartRequested(s ProgramState, e events.UserRestartRequested) (ProgramSta
 	if !addressed(s, e.ProgramID) {
 		return ignore(s, whyOtherProgram)
 	}
-	if s.State != StateReady {
-		return ignore(s, whyNotRunning)
+	switch {
+	case s.State == StateReady:
+		return enterStopping(s, true)
+	case s.State == StateStopping && s.RestartPending:
+		return ignore(s, whyRestarts)
+	case s.State == StateStopping:
+		return ignore(s, whyStopsNow)
 	}
-	return enterStopping(s, true)
+	return ignore(s, whyNotRunning)
 }
 
 func foldersEnsured(s ProgramState, e events.FoldersEnsured) (ProgramState, []effects.Effect, string) {

@@ -40,6 +40,8 @@ type Bus struct {
 	js     jetstream.JetStream
 	layout Layout
 	opts   Options
+	timing timing
+	lease  time.Duration // How long a lease that is not renewed lasts.
 	log    *slog.Logger
 }
 
@@ -55,7 +57,7 @@ func New(nc *nats.Conn, log *slog.Logger, opts Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	return &Bus{nc: nc, js: js, layout: perProgram{js: js, replicas: opts.Replicas}, opts: opts, log: log}, nil
+	return &Bus{nc: nc, js: js, layout: newPerProgram(js, opts.Replicas), opts: opts, timing: usualTiming(), lease: leaseTTL, log: log}, nil
 }
 
 // Provision creates the streams and buckets that are shared by all programs, or brings those that exist up to date. It is
@@ -114,7 +116,7 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: events.BucketPrograms, Description: "checkpoints: the read model, a cache of the logs", Replicas: b.opts.Replicas},
 		{Bucket: events.BucketHosts, Description: "heartbeats of executors", TTL: b.opts.HostTTL, LimitMarkerTTL: hostMarkerTTL, Replicas: b.opts.Replicas},
-		{Bucket: bucketLeases, Description: "who does what only one needs to do", TTL: leaseTTL, LimitMarkerTTL: leaseTTL, Replicas: b.opts.Replicas},
+		{Bucket: bucketLeases, Description: "who does what only one needs to do", TTL: b.lease, LimitMarkerTTL: b.lease, Replicas: b.opts.Replicas},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -104,7 +105,7 @@ func (b *Bus) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[red
 			yield(reducer.Checkpoint{}, fmt.Errorf("list checkpoints: %w", err))
 			return
 		}
-		err = eachEntry(ctx, kv, keys, func(entry jetstream.KeyValueEntry) bool {
+		err = b.eachEntry(ctx, kv, keys, func(entry jetstream.KeyValueEntry) bool {
 			id, err := events.ParseCheckpointKey(entry.Key())
 			if err != nil {
 				return true
@@ -118,17 +119,26 @@ func (b *Bus) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[red
 	}
 }
 
-// eachEntry calls fn for the present value of each key, until it returns false.
-func eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, fn func(jetstream.KeyValueEntry) bool) error {
+// errSilent says that a listing stopped before its end: its bucket was deleted, or the server is away.
+var errSilent = errors.New("the server stopped in the middle of the list")
+
+// eachEntry calls fn for the present value of each key, until it returns false. The client goes on waiting for a bucket that was
+// deleted, so that it is bounded here how long nothing may come.
+func (b *Bus) eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, fn func(jetstream.KeyValueEntry) bool) error {
 	watcher, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = watcher.Stop() }() // Its consumer expires by itself if this fails.
+	silent := time.NewTimer(b.timing.listWait)
+	defer silent.Stop()
 	for {
+		silent.Reset(b.timing.listWait)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-silent.C:
+			return errSilent
 		case entry := <-watcher.Updates():
 			if entry == nil || !fn(entry) {
 				return nil // nil says that all present values were given.

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
+
+// HostTTL is how long a host may say nothing before it is lost.
+func (b *Bus) HostTTL() time.Duration { return b.opts.HostTTL }
 
 // Beat stores the heartbeat of a host. Its key expires when no other follows within the TTL of the bucket.
 func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
@@ -35,7 +39,7 @@ func (b *Bus) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
 		return nil, fmt.Errorf("list hosts: %w", err)
 	}
 	var hosts []events.Heartbeat
-	err = eachEntry(ctx, kv, "*", func(entry jetstream.KeyValueEntry) bool {
+	err = b.eachEntry(ctx, kv, "*", func(entry jetstream.KeyValueEntry) bool {
 		var beat events.Heartbeat
 		if json.Unmarshal(entry.Value(), &beat) == nil && string(beat.HostID) == entry.Key() {
 			hosts = append(hosts, beat)

@@ -28,8 +28,13 @@ type Layout interface {
 
 // perProgram is the layout of one stream per program.
 type perProgram struct {
-	js       jetstream.JetStream
-	replicas int
+	js            jetstream.JetStream
+	replicas      int
+	eventsPerType int64 // More of one program are refused, of that type only.
+}
+
+func newPerProgram(js jetstream.JetStream, replicas int) perProgram {
+	return perProgram{js: js, replicas: replicas, eventsPerType: maxEventsPerType}
 }
 
 func (l perProgram) Stream(id events.ProgramID) string { return events.ProgramStream(id) }
@@ -39,7 +44,7 @@ func (l perProgram) MakeRoom(ctx context.Context, id events.ProgramID) error {
 		Name: l.Stream(id), Subjects: []string{events.EventSubjects(id)},
 		Storage: jetstream.FileStorage, Replicas: l.replicas,
 		MaxMsgSize:        events.MaxEventBytes,
-		MaxMsgsPerSubject: maxEventsPerType, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
+		MaxMsgsPerSubject: l.eventsPerType, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		DenyDelete: true, DenyPurge: true, AllowDirect: true, Duplicates: dedupWindow,
 		RePublish: &jetstream.RePublish{Source: events.EventSubjects(id), Destination: events.FeedSubject(id, "{{wildcard(1)}}")},
 	})

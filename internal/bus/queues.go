@@ -17,16 +17,26 @@ import (
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
-// Bounds of work on a queue.
-const (
-	ackWait       = 30 * time.Second // Work that says nothing for so long is given to another.
-	progressEvery = 10 * time.Second // How often work in hand says that it goes on.
-	pullWait      = time.Second      // One pull; also how long a shutdown may wait for one.
-	drainWait     = 10 * time.Second // How long work in hand may go on after the end was asked for.
-	minRetry      = 250 * time.Millisecond
-	maxRetry      = 30 * time.Second
-	directBuffer  = 1024 // Wake-ups that wait outside of HERSH_WAKE; the sweep finds what does not fit.
-)
+// directBuffer is how many wake-ups may wait outside of HERSH_WAKE; the sweep finds what does not fit.
+const directBuffer = 1024
+
+// timing is how long the server and the workers of a queue may take to be heard of. Tests shorten it.
+type timing struct {
+	ackWait       time.Duration // Work that says nothing for so long is given to another.
+	progressEvery time.Duration // How often work in hand says that it goes on.
+	pullWait      time.Duration // One pull; also how long a shutdown may wait for one.
+	drainWait     time.Duration // How long work in hand may go on after the end was asked for.
+	minRetry      time.Duration // Before work that failed comes again, for the first time.
+	maxRetry      time.Duration
+	listWait      time.Duration // Between two entries of a listing.
+}
+
+func usualTiming() timing {
+	return timing{
+		ackWait: 30 * time.Second, progressEvery: 10 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
+		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second, listWait: apiTimeout,
+	}
+}
 
 // PublishEffects publishes the effects of one transition to the queue of their host. Doing it again within some minutes
 // changes nothing.
@@ -51,7 +61,7 @@ func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Clas
 	subject := events.EffectsSubject(host, class)
 	name := strings.ReplaceAll(strings.TrimPrefix(subject, "hersh.effects."), ".", "-")
 	open := func(ctx context.Context) (jetstream.Consumer, error) {
-		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, consumerConfig(name, subject))
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, b.consumerConfig(name, subject))
 	}
 	return b.consume(ctx, name, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
 		id, seq, err := effects.ParseTrigger(msg.Data())
@@ -73,7 +83,7 @@ func (b *Bus) Wakes(ctx context.Context, workers int, handle func(ctx context.Co
 		if _, err := b.js.CreateOrUpdateStream(ctx, b.wakeStream()); err != nil {
 			return nil, err
 		}
-		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, consumerConfig("supervisors", ""))
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, b.consumerConfig("supervisors", ""))
 	}
 	var direct sync.WaitGroup
 	defer direct.Wait()
@@ -150,10 +160,10 @@ func headerSeq(header nats.Header) uint64 {
 	return seq
 }
 
-func consumerConfig(name, filter string) jetstream.ConsumerConfig {
+func (b *Bus) consumerConfig(name, filter string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: name, FilterSubject: filter,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 10_000,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.timing.ackWait, MaxDeliver: -1, MaxAckPending: 10_000,
 	}
 }
 
@@ -163,7 +173,7 @@ func (b *Bus) consume(ctx context.Context, name string, open func(context.Contex
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(drainWait, cancel)
+		timer := time.AfterFunc(b.timing.drainWait, cancel)
 		context.AfterFunc(work, func() { timer.Stop() })
 	})
 	defer stop()
@@ -185,7 +195,7 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 			consumer, err = open(ctx)
 		}
 		if err == nil {
-			msg, err = consumer.Next(jetstream.FetchMaxWait(pullWait))
+			msg, err = consumer.Next(jetstream.FetchMaxWait(b.timing.pullWait))
 		}
 		switch {
 		case err == nil:
@@ -198,14 +208,14 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 			if failures++; failures == 1 {
 				b.log.Warn("cannot take work, trying again", "queue", name, "error", err)
 			}
-			pause(ctx, backoff(failures))
+			pause(ctx, b.timing.backoff(failures))
 		}
 	}
 }
 
 // attend does one piece of work and answers the server: done, or again later.
 func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(context.Context, jetstream.Msg) error) {
-	stop := keepInProgress(work, msg)
+	stop := keepInProgress(work, msg, b.timing.progressEvery)
 	err := handle(work, msg)
 	stop()
 	if err == nil {
@@ -218,7 +228,7 @@ func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(c
 	delay := time.Duration(0) // Work that is handed back at the end is for somebody else, at once.
 	if ctx.Err() == nil {
 		b.log.Warn("work failed; it will come again", "subject", msg.Subject(), "error", err)
-		delay = backoff(deliveries(msg))
+		delay = b.timing.backoff(deliveries(msg))
 	}
 	if err := msg.NakWithDelay(delay); err != nil {
 		b.log.Warn("could not hand work back; it will come again", "subject", msg.Subject(), "error", err)
@@ -226,11 +236,11 @@ func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(c
 }
 
 // keepInProgress tells the server that the work goes on, until the returned function is called.
-func keepInProgress(ctx context.Context, msg jetstream.Msg) (stop func()) {
+func keepInProgress(ctx context.Context, msg jetstream.Msg, every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() {
-		ticker := time.NewTicker(progressEvery)
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {
@@ -253,8 +263,8 @@ func deliveries(msg jetstream.Msg) int {
 }
 
 // backoff doubles from minRetry to maxRetry with the number of failures, from 1 on.
-func backoff(failures int) time.Duration {
-	return min(minRetry<<min(failures-1, 10), maxRetry)
+func (t timing) backoff(failures int) time.Duration {
+	return min(t.minRetry<<min(failures-1, 10), t.maxRetry)
 }
 
 // pause waits, or ends early with ctx.

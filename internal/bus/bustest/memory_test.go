@@ -1,0 +1,24 @@
+package bustest_test
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMemoryConforms(t *testing.T) {
+	bustest.Conformance(t, func(*testing.T) bustest.System {
+		m := bustest.NewMemory(bustest.Config{AckWait: time.Second, Retry: 20 * time.Millisecond, LeaseTTL: time.Second})
+		return bustest.System{
+			Bus: m, Restart: m.Restart,
+			Spoil: func(id events.ProgramID) { m.SetCheckpoint(id, reducer.Checkpoint{}, false) },
+		}
+	})
+}

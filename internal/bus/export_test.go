@@ -1,0 +1,23 @@
+package bus
+
+import "time"
+
+// Hasten makes everything that waits for time wait little, so that tests of expiry and redelivery are quick.
+func (b *Bus) Hasten() {
+	b.timing = timing{
+		ackWait: time.Second, progressEvery: 200 * time.Millisecond, pullWait: 200 * time.Millisecond,
+		drainWait: time.Second, minRetry: 20 * time.Millisecond, maxRetry: 100 * time.Millisecond,
+		listWait: 2 * time.Second,
+	}
+	b.lease = time.Second
+}
+
+// LimitEvents makes the logs that are created from now on take only so many events of each type.
+func (b *Bus) LimitEvents(n int64) {
+	l := b.layout.(perProgram)
+	l.eventsPerType = n
+	b.layout = l
+}
+
+// DrainWait makes work in hand end so long after the end was asked for.
+func (b *Bus) DrainWait(d time.Duration) { b.timing.drainWait = d }

@@ -1,0 +1,176 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+)
+
+func publishStop(t *testing.T, b *bus.Bus, id events.ProgramID, seq uint64) {
+	t.Helper()
+	stop := effects.StopRuntime{Placement: effects.Placement{HostID: "h1", Attempt: 1}, ProgramID: id, ContainerID: "c"}
+	if err := b.PublishEffects(t.Context(), effects.Message{ProgramID: id, Seq: seq, Attempt: 1, Effects: []effects.Effect{stop}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The server republishes an event with its headers, and HERSH_WAKE acts on some of them as if they were meant for it. No sweep
+// runs here that could mend a wake-up that is lost.
+func TestUserHeadersDoNotCostTheWakeUp(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	nc := srv.Conn(t)
+	calls, _ := listen(t, wakesOf(b), done)
+	id := create(t, b, 99)
+	for receive(t, "the loop runs", calls) != (call{id, 1}) {
+	}
+	for n, header := range []nats.Header{
+		{"Nats-Msg-Id": {"1"}},
+		{"Nats-Msg-Id": {"1"}}, // Another program, the same key: within HERSH_WAKE's own window it is a duplicate.
+		{"Nats-Expected-Last-Sequence": {"1"}},
+		{"nats-msg-id": {"1"}},
+		{"Nats-Expected-Last-Subject-Sequence": {"0"}, "Nats-Sequence": {"7"}},
+	} {
+		id := create(t, b, n)
+		for receive(t, "the wake-up of the first event", calls) != (call{id, 1}) {
+		}
+		wantText(t, "the answer", request(t, nc, events.EventSubject(id, events.TypeUserStartRequested), header, []byte("{}")), `"seq":2`)
+		for receive(t, "the wake-up of an event with headers", calls) != (call{id, 2}) {
+		}
+	}
+}
+
+func TestWorkersOutliveTheServer(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id := create(t, b, 1)
+	wakes, _ := listen(t, wakesOf(b), done)
+	work, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	receive(t, "a wake-up", wakes)
+	publishStop(t, b, id, 1)
+	receive(t, "work", work)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	back := b.Reconnected(ctx)
+
+	for round := range uint64(2) {
+		srv.Restart(t)
+		receive(t, "the word that the connection is back", back)
+		eventually(t, "a wake-up after the restart", func() bool {
+			_, _ = b.Append(ctx, id, events.UserStartRequested{}, "") // Its wake-up is lost while HERSH_WAKE is.
+			return len(wakes) > 0
+		})
+		for len(wakes) > 0 {
+			<-wakes
+		}
+		publishStop(t, b, id, 10+round)
+		receive(t, "work after the restart", work)
+	}
+	cancel()
+	for range back { // It is closed once ctx has ended.
+	}
+}
+
+func TestDeletedQueueIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id := create(t, b, 1)
+	wakes, _ := listen(t, wakesOf(b), done)
+	receive(t, "a wake-up", wakes)
+	js, err := srv.Conn(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(events.StreamWake); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a wake-up from the new stream", func() bool {
+		if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
+			t.Fatal(err)
+		}
+		return len(wakes) > 0
+	})
+}
+
+func TestPoisonIsDropped(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id := create(t, b, 1)
+	nc := srv.Conn(t)
+	for _, poison := range []string{"", "{", "null", `{"programId":"../x","seq":1}`, `{"programId":"` + string(id) + `"}`, `{"seq":-1}`, "\xff"} {
+		wantText(t, "the answer", request(t, nc, events.EffectsSubject("h1", events.ClassRun), nil, []byte(poison)), `"seq":`)
+	}
+	publishStop(t, b, id, 7)
+	calls, stop := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	if got := receive(t, "work behind the poison", calls); got != (call{id, 7}) {
+		t.Errorf("got %+v", got)
+	}
+	stop()
+	js, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no message is left", func() bool {
+		info, err := js.StreamInfo(events.StreamEffects)
+		return err == nil && info.State.Msgs == 0
+	})
+}
+
+// Work whose worker dies without a word comes again after the ack wait.
+func TestWorkOfADeadWorkerComesAgain(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id := create(t, b, 1)
+	nc := srv.Conn(t)
+	dying, err := bus.New(nc, natstest.Log(t), bus.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dying.Hasten()
+	publishStop(t, b, id, 1)
+	calls, _ := listen(t, effectsOf(dying, "h1", events.ClassRun), func(context.Context, call) error { nc.Close(); return nil })
+	receive(t, "work for the one that dies", calls)
+	other, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	if got := receive(t, "work for another", other); got != (call{id, 1}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// At the end the context of work in hand lives on for a while, then ends; the work goes to another at once.
+func TestWorkInHandEndsAWhileAfterTheLoop(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv, func(b *bus.Bus) { b.DrainWait(300 * time.Millisecond) })
+	id := create(t, b, 1)
+	publishStop(t, b, id, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := b.Effects(ctx, "h1", events.ClassRun, 1, func(work context.Context, _ events.ProgramID, _ uint64) error {
+		cancel()
+		if work.Err() != nil {
+			t.Error("the context of work in hand ended with the loop's")
+		}
+		<-work.Done()
+		return work.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the loop ended with %v", err)
+	}
+	calls, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	if got := receive(t, "the work that was handed back", calls); got != (call{id, 1}) {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,261 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+func checkpoint(id events.ProgramID, seq uint64) reducer.Checkpoint {
+	cp := reducer.NewCheckpoint(id)
+	cp.Seq = seq
+	return cp
+}
+
+func TestNewestOfConcurrentCheckpointsStays(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	buses := []*bus.Bus{hasty(t, srv), hasty(t, srv), hasty(t, srv)}
+	id, _ := bustest.NewProgram("alice", 1)
+	const perBus = 20
+	errs := make(chan error, len(buses)*perBus)
+	each(t, len(buses), func(i int) error {
+		for n := range perBus {
+			errs <- buses[i].Save(t.Context(), checkpoint(id, uint64(1+n*len(buses)+i)), false)
+		}
+		return nil
+	})
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Errorf("save: %v", err)
+		}
+	}
+	cp, found, err := buses[0].Load(t.Context(), id)
+	if err != nil || !found || cp.Seq != uint64(len(buses)*perBus) {
+		t.Errorf("the checkpoint is of event %d (%v, %v), want %d", cp.Seq, found, err, len(buses)*perBus)
+	}
+}
+
+func TestUnreadableCheckpointsAreNone(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id, _ := bustest.NewProgram("alice", 1)
+	other, _ := bustest.NewProgram("alice", 2)
+	for _, value := range []string{"", "{", "null", "{}", `{"seq":3}`, "\xff",
+		fmt.Sprintf(`{"seq":3,"state":{"id":%q,"state":"Ready","buildId":""},"digest":""}`, other)} {
+		spoil(t, srv, id, value)
+		if cp, found, err := b.Load(t.Context(), id); found || err != nil {
+			t.Errorf("checkpoint %q loads as %+v, %v", value, cp, err)
+		}
+		for cp, err := range b.Checkpoints(t.Context(), "") {
+			t.Errorf("checkpoint %q is listed as %+v, %v", value, cp, err)
+		}
+		if err := b.Save(t.Context(), checkpoint(id, 1), false); err != nil {
+			t.Errorf("save over checkpoint %q: %v", value, err)
+		}
+	}
+}
+
+func TestDeletedBucketIsAnError(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id, _ := bustest.NewProgram("alice", 1)
+	if err := b.Save(t.Context(), checkpoint(id, 1), false); err != nil {
+		t.Fatal(err)
+	}
+	js, err := srv.Conn(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteKeyValue(events.BucketPrograms); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	if _, _, err := b.Load(ctx, id); err == nil {
+		t.Error("load from a deleted bucket is no error")
+	}
+	if err := b.Save(ctx, checkpoint(id, 2), false); err == nil {
+		t.Error("save into a deleted bucket is no error")
+	}
+	failed := false
+	for _, err := range b.Checkpoints(ctx, "") {
+		failed = err != nil
+	}
+	if !failed || ctx.Err() != nil {
+		t.Errorf("list of a deleted bucket: failed %v, %v", failed, ctx.Err())
+	}
+	if err := b.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := b.Load(ctx, id); found || err != nil {
+		t.Errorf("after provisioning again: %v, %v", found, err)
+	}
+}
+
+// The listing is under way when the bucket goes: the caller must get an error and no hang.
+func TestBucketDeletedWhileItIsListed(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	const n = 600 // More than a client buffers of a watch before its caller reads.
+	js, err := srv.Conn(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		id, _ := bustest.NewProgram("alice", i)
+		if err := b.Save(t.Context(), checkpoint(id, 1), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	seen := 0
+	for _, err := range b.Checkpoints(ctx, "") {
+		if err != nil {
+			break
+		}
+		if seen++; seen == 1 {
+			if err := js.DeleteKeyValue(events.BucketPrograms); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the listing hung after %d of %d", seen, n)
+	}
+}
+
+func TestHostThatSaysNothingIsGone(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	hosts := func() string {
+		list, err := b.Hosts(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, beat := range list {
+			out = append(out, fmt.Sprintf("%s:%d", beat.HostID, beat.Running))
+		}
+		return strings.Join(out, " ")
+	}
+	for _, beat := range []events.Heartbeat{{HostID: "h2", Running: 1}, {HostID: "h1", Running: 1}, {HostID: "h1", Running: 2}} {
+		if err := b.Beat(t.Context(), beat); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := hosts(); got != "h1:2 h2:1" {
+		t.Errorf("hosts are %q", got)
+	}
+	eventually(t, "the hosts expire", func() bool { return hosts() == "" })
+}
+
+func TestSourcesAreWrittenOnce(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id, first := bustest.NewProgram("alice", 1)
+	if found, err := b.HasSource(t.Context(), "alice", first.SourceDigest); found || err != nil {
+		t.Fatalf("before the upload: %v, %v", found, err)
+	}
+	if _, err := b.OpenSource(t.Context(), "alice", id.Build()); !errors.Is(err, bus.ErrNoSource) {
+		t.Fatalf("before the upload: %v, want ErrNoSource", err)
+	}
+	for _, content := range []string{strings.Repeat("first", 100_000), "second"} {
+		if err := b.PutSource(t.Context(), "alice", first.SourceDigest, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source, err := b.OpenSource(t.Context(), "alice", id.Build())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	data, err := io.ReadAll(source)
+	if err != nil || string(data) != strings.Repeat("first", 100_000) {
+		t.Errorf("the source has %d bytes (%v), want those of the first upload", len(data), err)
+	}
+	if found, err := b.HasSource(t.Context(), "bob", first.SourceDigest); found || err != nil {
+		t.Errorf("another user's source: %v, %v", found, err)
+	}
+}
+
+// Two sources may share the 12 digits of a BuildID; the one that was not uploaded must not be taken for there.
+func TestSourceOfAnotherDigestIsNotThere(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	if err := b.PutSource(t.Context(), "alice", bustest.Digest(1), strings.NewReader("one")); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := b.HasSource(t.Context(), "alice", bustest.Digest(2)); found || err != nil {
+		t.Errorf("the source of another digest: %v, %v", found, err)
+	}
+}
+
+func output(t *testing.T, b *bus.Bus, id events.ProgramID, stream events.LogStream, after uint64) string {
+	t.Helper()
+	var out []string
+	for chunk, err := range b.ReadOutput(t.Context(), id, stream, after) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, string(chunk.Stream)+":"+string(chunk.Data))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestOutputIsReadBackInOrderAndOnce(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id, other := create(t, b, 1), create(t, b, 2)
+	for _, chunk := range []struct {
+		id     events.ProgramID
+		stream events.LogStream
+		key    string
+		data   string
+	}{
+		{id, events.LogBuild, "k1", "building"},
+		{other, events.LogStdout, "o1", "other"},
+		{id, events.LogStdout, "k2", "one\x00\xff"},
+		{id, events.LogStdout, "k2", "one\x00\xff"}, // Shipped again: its answer was lost.
+		{id, events.LogStderr, "k3", "two"},
+	} {
+		if err := b.ShipLog(t.Context(), chunk.id, chunk.stream, chunk.key, []byte(chunk.data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := output(t, b, id, "*", 0); got != "build:building stdout:one\x00\xff stderr:two" {
+		t.Errorf("all output: %q", got)
+	}
+	if got := output(t, b, id, events.LogStdout, 0); got != "stdout:one\x00\xff" {
+		t.Errorf("stdout: %q", got)
+	}
+	if got := output(t, b, id, "*", 3); got != "stderr:two" {
+		t.Errorf("output after 3: %q", got)
+	}
+	big := strings.Repeat("x", 32<<10)
+	for i := range 100 { // More than one request gives.
+		if err := b.ShipLog(t.Context(), other, events.LogStdout, fmt.Sprint("big", i), []byte(big)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := len(output(t, b, other, events.LogStdout, 0)), len("stdout:other")+100*(1+len("stdout:")+len(big)); got != want {
+		t.Errorf("long output has %d bytes, want %d", got, want)
+	}
+}

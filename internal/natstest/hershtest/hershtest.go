@@ -1,0 +1,93 @@
+// Package hershtest runs all of Hersh in a test: a NATS server, a supervisor with its request API, and an executor on a host
+// without Docker. It is apart from natstest, so that the tests of its parts can use that one.
+package hershtest
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/executor"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
+)
+
+// HostID is the host of the executor.
+const HostID events.HostID = "fake-host"
+
+// Stack is a running Hersh.
+type Stack struct {
+	Server  *natstest.Server
+	Bus     *bus.Bus
+	Host    *executor.FakeHost
+	Service *supervisord.Service
+}
+
+// Start starts everything; it ends with the test. handler is what the host does; nil is one that succeeds at once.
+func Start(t testing.TB, handler *effects.FakeEffectHandler) *Stack {
+	t.Helper()
+	srv := natstest.Start(t)
+	if handler == nil {
+		handler = effects.NewFakeEffectHandler()
+	}
+	s := &Stack{Server: srv, Host: executor.NewFakeHost(handler)}
+	s.startSupervisor(t)
+	s.Bus = s.Service.Bus()
+	s.startExecutor(t)
+	return s
+}
+
+func (s *Stack) startSupervisor(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	svc, err := supervisord.Start(ctx, s.Server.Conn(t), supervisord.Options{
+		Name: "test", Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Service = svc
+	t.Cleanup(svc.Stop)
+}
+
+func (s *Stack) startExecutor(t testing.TB) {
+	t.Helper()
+	exec := executor.New(HostID, s.Server.Bus(t), s.Host, executor.Options{RunSlots: 2, Version: "test"},
+		natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { _ = exec.Run(ctx) }) // Returns the error of ctx.
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+}
+
+// SourceDir makes a source folder with the given files, name to content. A Dockerfile is added.
+func SourceDir(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, content string) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("Dockerfile", "FROM scratch\nCOPY . /\n")
+	for name, content := range files {
+		write(name, content)
+	}
+	return dir
+}
