@@ -42,7 +42,7 @@ internal/service             |                                                  
 internal/service/supervisord | any                                                            | nats prometheus
 internal/service/executord   | any                                                            | nats prometheus
 internal/api                 | core internal/supervisor internal/bus client/wire              | nats prometheus
-cmd/...                      | any                                                            | nats prometheus kong
+cmd/...                      | any                                                            | nats prometheus kong uuid
 ── outside
 client/wire                  | events reducer                                                 |
 client                       | core client/wire internal/bus internal/source                  | nats uuid

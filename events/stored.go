@@ -8,6 +8,9 @@ import (
 // ErrNoProgram says that there is no program of that ID: it was never created, or it was deleted.
 var ErrNoProgram = errors.New("no such program")
 
+// ErrNoSource says that the source tarball of a build is not there.
+var ErrNoSource = errors.New("the source was never uploaded, or was removed")
+
 // Stored is one message of a program's log, as the stream keeps it. It need not hold an event that decodes.
 type Stored struct {
 	Seq  uint64    // Stream sequence; grows, but need not be contiguous.

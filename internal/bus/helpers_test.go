@@ -8,11 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
 )
 
 func create(t *testing.T, b *bus.Bus, n int) events.ProgramID {
@@ -134,4 +136,32 @@ func each(t *testing.T, n int, fn func(i int) error) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// unsynced returns a bus on a server that leaves syncing to the operating system, for tests that store much.
+func unsynced(t *testing.T) (*bus.Bus, *nats.Conn) {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(deadline) {
+		t.Fatal("the server does not accept connections")
+	}
+	closed := make(chan struct{})
+	nc, err := nats.Connect(srv.ClientURL(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close(); <-closed })
+	b, err := bus.New(nc, natstest.Log(t), bus.Options{})
+	if err == nil {
+		err = b.Provision(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, nc
 }

@@ -48,10 +48,9 @@ func TestCreateByManyAtOnceMakesOneLog(t *testing.T) {
 
 func TestReadsALongLogInOrder(t *testing.T) {
 	t.Parallel()
-	srv := natstest.Start(t)
-	b := hasty(t, srv)
+	b, nc := unsynced(t)
 	id := create(t, b, 1)
-	js, err := jetstream.New(srv.Conn(t), jetstream.WithPublishAsyncMaxPending(500))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(500))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,13 +191,11 @@ func TestFeedCarriesWhatIsStored(t *testing.T) {
 
 func TestHeadsOfManyPrograms(t *testing.T) {
 	t.Parallel()
-	srv := natstest.Start(t)
-	b := hasty(t, srv)
+	b, _ := unsynced(t)
 	const n = 300 // More than one page of the server's list.
-	each(t, n, func(i int) error {
-		id, first := bustest.NewProgram("alice", i)
-		return b.Create(t.Context(), id, first)
-	})
+	for i := range n {
+		create(t, b, i)
+	}
 	seen := map[events.ProgramID]bool{}
 	for head, err := range b.Heads(t.Context()) {
 		if err != nil {

@@ -14,9 +14,6 @@ import (
 // metaDigest is the metadata key under which a source keeps the digest that its uploader named.
 const metaDigest = "sha256"
 
-// ErrNoSource says that the source tarball was never uploaded.
-var ErrNoSource = errors.New("no such source")
-
 // HasSource reports whether the source tarball of a digest is there.
 func (b *Bus) HasSource(ctx context.Context, user events.UserID, digest events.SourceDigest) (bool, error) {
 	build, err := events.NewBuildID(digest)
@@ -60,7 +57,7 @@ func (b *Bus) PutSource(ctx context.Context, user events.UserID, digest events.S
 	return nil
 }
 
-// OpenSource returns the source tarball of a build, to be closed by the caller, or ErrNoSource.
+// OpenSource returns the source tarball of a build, to be closed by the caller, or events.ErrNoSource.
 func (b *Bus) OpenSource(ctx context.Context, user events.UserID, build events.BuildID) (io.ReadCloser, error) {
 	store, err := b.js.ObjectStore(ctx, events.BucketSources)
 	if err != nil {
@@ -68,7 +65,7 @@ func (b *Bus) OpenSource(ctx context.Context, user events.UserID, build events.B
 	}
 	object, err := store.Get(ctx, events.SourceKey(user, build))
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		return nil, fmt.Errorf("open source %s of user %s: %w", build, user, ErrNoSource)
+		return nil, fmt.Errorf("open source %s of user %s: %w", build, user, events.ErrNoSource)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: %w", build, err)

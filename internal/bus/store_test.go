@@ -172,7 +172,7 @@ func TestSourcesAreWrittenOnce(t *testing.T) {
 	if found, err := b.HasSource(t.Context(), "alice", first.SourceDigest); found || err != nil {
 		t.Fatalf("before the upload: %v, %v", found, err)
 	}
-	if _, err := b.OpenSource(t.Context(), "alice", id.Build()); !errors.Is(err, bus.ErrNoSource) {
+	if _, err := b.OpenSource(t.Context(), "alice", id.Build()); !errors.Is(err, events.ErrNoSource) {
 		t.Fatalf("before the upload: %v, want ErrNoSource", err)
 	}
 	for _, content := range []string{strings.Repeat("first", 100_000), "second"} {

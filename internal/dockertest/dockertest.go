@@ -128,6 +128,14 @@ func (d *Docker) Get(path string, out any) {
 	}
 }
 
+// Has reports whether there is something at a path of the Engine API.
+func (d *Docker) Has(path string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	_, err := d.do(ctx, http.MethodGet, path, nil)
+	return err == nil
+}
+
 // Post sends in and reads the answer into out, each unless it is nil.
 func (d *Docker) Post(path string, in, out any) {
 	d.t.Helper()

@@ -248,6 +248,10 @@ func (e *Executor) reportExit(ctx context.Context, c effects.Container) error {
 	if result == nil {
 		return nil // It runs, or Docker cannot say now and the next comparison asks again.
 	}
+	if exited, ok := result.(events.RuntimeExited); ok && exited.ExitCode < 0 && !c.Running && c.ExitCode > 0 {
+		exited.ExitCode = c.ExitCode // The container is gone, but its end was seen.
+		result = exited
+	}
 	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: c.Attempt})
 	_, err := e.bus.Append(ctx, c.ProgramID, result, effects.ExitKey(c.ProgramID, c.ID))
 	if errors.Is(err, events.ErrNoProgram) {

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,7 +52,9 @@ func step(word string, rest []string) []string {
 	case "endless":
 		lines(1<<62, os.Stdout)
 	case "hang":
-		select {}
+		for {
+			time.Sleep(time.Hour)
+		}
 	case "oom":
 		takeMemory()
 	default:
@@ -122,6 +125,7 @@ func takeMemory() {
 			block[i] = 1
 		}
 		all = append(all, block)
+		runtime.KeepAlive(all)
 	}
 }
 

@@ -1,0 +1,123 @@
+// Command executor runs effects on the Docker host that it is on, for as many programs as it can carry.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/service"
+	"github.com/rlaaudgjs5638/hersh/internal/service/executord"
+)
+
+type flags struct {
+	Server string `help:"Addresses of the NATS servers, separated by commas." env:"NATS_URL" default:"nats://127.0.0.1:4222"`
+	HTTP   string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8082"`
+
+	HostID       string            `help:"Name of this host, for ever: its programs are found by it. Default: the machine's name." env:"HERSH_HOST_ID"`
+	Dir          string            `help:"Base folder of the programs; Docker must see it under the same path." env:"HERSH_DIR" default:"/var/lib/hersh/programs"`
+	Runtime      string            `help:"Container runtime: runsc (gVisor), or runc, which is weaker." enum:"runsc,runc" env:"HERSH_RUNTIME" default:"runsc"`
+	DockerHost   string            `help:"Address of the Docker daemon. Default: as DOCKER_HOST and the like say." env:"HERSH_DOCKER_HOST"`
+	BuildSlots   int               `help:"Builds of programs without a host at once." env:"HERSH_BUILD_SLOTS" default:"2"`
+	RunSlots     int               `help:"Starts and stops at once." env:"HERSH_RUN_SLOTS" default:"4"`
+	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
+	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
+	Label        map[string]string `help:"Labels for every container and image, as name=value." env:"HERSH_LABELS" mapsep:","`
+	Fake         bool              `help:"Run nothing: containers are in memory only." env:"HERSH_FAKE"`
+
+	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
+	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
+}
+
+func main() {
+	var f flags
+	kong.Parse(&f, kong.Name("executor"), kong.Description("Runs programs on this Docker host, as the log of each decides."),
+		kong.UsageOnError())
+	if err := run(f); err != nil {
+		fmt.Fprintln(os.Stderr, "executor:", explain(err, f))
+		os.Exit(1)
+	}
+}
+
+// explain turns what an operator can mend into a sentence that says how.
+func explain(err error, f flags) error {
+	if errors.Is(err, executord.ErrNoRuntime) {
+		return fmt.Errorf("%w.\nPrograms are not run under anything weaker unless you ask for it: install gVisor "+
+			"(scripts/ensure-docker.sh does so on Debian and Ubuntu), or start with --runtime runc", err)
+	}
+	return err
+}
+
+func run(f flags) error {
+	log, err := service.NewLogger(os.Stderr, f.LogFormat, f.LogLevel)
+	if err != nil {
+		return err
+	}
+	hostID, err := hostID(f.HostID)
+	if err != nil {
+		return err
+	}
+	ctx, stop := service.UntilSignal(context.Background(), log)
+	defer stop()
+	var nc *nats.Conn
+	err = service.Retry(ctx, func(context.Context) (err error) {
+		nc, err = bus.Dial(f.Server, "hersh executor "+string(hostID), log)
+		return err
+	}, func(err error, wait time.Duration) {
+		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)
+	})
+	if err != nil {
+		return ended(err)
+	}
+	defer nc.Close()
+	registry := service.NewRegistry()
+	s, err := executord.Start(ctx, nc, executord.Options{
+		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20,
+		Labels: f.Label, Log: log, Registry: registry,
+	})
+	if err != nil {
+		return ended(err)
+	}
+	defer s.Stop()
+	monitor, err := service.StartMonitor(f.HTTP, registry, log, s.Checks()...)
+	if err != nil {
+		return err
+	}
+	defer monitor.Stop()
+	log.Info("executor runs", "host", hostID, "runtime", f.Runtime, "dir", f.Dir, "http", monitor.Addr())
+	<-ctx.Done()
+	return nil
+}
+
+// ended is no failure when the process was asked to end while it waited for something.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// hostID is the given one, or made of the machine's name.
+func hostID(given string) (events.HostID, error) {
+	if given != "" {
+		return events.ParseHostID(given)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the machine's name for --host-id: %w", err)
+	}
+	id, err := events.ParseHostID(strings.ToLower(strings.ReplaceAll(name, ".", "-")))
+	if err != nil {
+		return "", fmt.Errorf("the machine's name is no host ID, so give one with --host-id: %w", err)
+	}
+	return id, nil
+}

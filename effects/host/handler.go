@@ -1,0 +1,230 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/effects/compose"
+	"github.com/rlaaudgjs5638/hersh/effects/runtime"
+	"github.com/rlaaudgjs5638/hersh/effects/storage"
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+const (
+	defaultPatience = 30 * time.Second
+	firstRetry      = 100 * time.Millisecond
+	lastRetry       = 5 * time.Second
+)
+
+// Sources opens source tarballs.
+type Sources interface {
+	// OpenSource returns the source tarball of a build, to be closed by the caller. What it holds is not verified.
+	OpenSource(ctx context.Context, user events.UserID, build events.BuildID) (io.ReadCloser, error)
+}
+
+// RealEffectHandler runs effects on Docker and the file system. It is safe for concurrent use once it is set up.
+type RealEffectHandler struct {
+	storage *storage.Manager
+	compose *compose.Builder
+	docker  *runtime.DockerManager
+
+	runtime      string // Container runtime of programs.
+	hostID       events.HostID
+	labels       map[string]string
+	sources      Sources
+	sink         runtime.LogSink
+	limits       events.Limits // Where a program's own are silent.
+	buildTimeout time.Duration
+	buildMemory  int64
+	patience     time.Duration
+	log          *slog.Logger
+}
+
+// Option changes a RealEffectHandler.
+type Option func(*RealEffectHandler)
+
+// WithHostID labels containers and images with a host, and looks after those of that host only.
+func WithHostID(id events.HostID) Option { return func(h *RealEffectHandler) { h.hostID = id } }
+
+// WithLabels puts more labels on containers and images than Hersh's own.
+func WithLabels(labels map[string]string) Option {
+	return func(h *RealEffectHandler) { h.labels = labels }
+}
+
+// WithSources says where source tarballs come from. Without it a program's src/ folder is built as it is.
+func WithSources(sources Sources) Option { return func(h *RealEffectHandler) { h.sources = sources } }
+
+// WithLogSink ships the output of builds and programs.
+func WithLogSink(sink runtime.LogSink) Option { return func(h *RealEffectHandler) { h.sink = sink } }
+
+// WithDefaultLimits sets the limits of programs that name none.
+func WithDefaultLimits(limits events.Limits) Option {
+	return func(h *RealEffectHandler) { h.limits = limits }
+}
+
+// WithBuildTimeout bounds how long a build may take; 0 is runtime.DefaultBuildTimeout.
+func WithBuildTimeout(d time.Duration) Option {
+	return func(h *RealEffectHandler) { h.buildTimeout = d }
+}
+
+// WithBuildMemory bounds what a RUN step may use, in bytes; 0 is no bound.
+func WithBuildMemory(bytes int64) Option { return func(h *RealEffectHandler) { h.buildMemory = bytes } }
+
+// WithPatience says how long an effect is tried while Docker or the disk is out of order, before Execute returns nil.
+func WithPatience(d time.Duration) Option { return func(h *RealEffectHandler) { h.patience = d } }
+
+// WithLogger sets where the handler reports what it meets; the default is slog.Default.
+func WithLogger(log *slog.Logger) Option { return func(h *RealEffectHandler) { h.log = log } }
+
+// NewRealEffectHandler returns a handler on a machine. Programs run under runsc unless SetDefaultRuntime says otherwise.
+func NewRealEffectHandler(storage *storage.Manager, builder *compose.Builder, docker *runtime.DockerManager, opts ...Option) *RealEffectHandler {
+	h := &RealEffectHandler{
+		storage: storage, compose: builder, docker: docker,
+		runtime: compose.RuntimeRunsc, patience: defaultPatience, log: slog.Default(),
+	}
+	for _, opt := range opts {
+		opt(h)
+	}
+	return h
+}
+
+// SetDefaultRuntime sets the container runtime of programs: "runsc", or "runc", which is no sandbox against the kernel. Any other
+// makes every start fail.
+func (h *RealEffectHandler) SetDefaultRuntime(runtime string) { h.runtime = runtime }
+
+// Execute implements effects.EffectHandler. While Docker does not answer, or the disk is full, it tries again with growing waits,
+// and returns nil when its patience ends.
+func (h *RealEffectHandler) Execute(ctx context.Context, eff effects.Effect) events.Event {
+	began := time.Now()
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		result, err := h.run(ctx, eff)
+		if err == nil {
+			return result
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !isOutage(err) {
+			return failure(eff, err)
+		}
+		if wait == firstRetry {
+			h.log.Warn("cannot run an effect now, trying again", "effect", eff.Type(), "error", err)
+		}
+		if time.Since(began)+wait > h.patience || !pause(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// run runs an effect once. An error is a failure that failure makes the result of, an outage, or the end of ctx.
+func (h *RealEffectHandler) run(ctx context.Context, eff effects.Effect) (events.Event, error) {
+	switch e := eff.(type) {
+	case effects.EnsureProgramFolders:
+		return events.FoldersEnsured{Success: true}, h.storage.EnsureProgramFolders(e.ProgramID)
+	case effects.BuildRuntime:
+		return h.build(ctx, e)
+	case effects.StartRuntime:
+		return h.start(ctx, e)
+	case effects.StopRuntime:
+		err := h.docker.StopOwned(ctx, e.ContainerID, e.ProgramID, h.hostID)
+		return events.StopFinished{ContainerID: e.ContainerID, Success: true}, err
+	case effects.FetchRuntimeStatus:
+		return h.status(ctx, e)
+	}
+	return nil, fmt.Errorf("no such effect: %T", eff)
+}
+
+// failure is the result of an effect that failed. What cannot be asked about is not known: a failed inspect says nothing of the
+// container.
+func failure(eff effects.Effect, err error) events.Event {
+	text := events.Clip(err.Error())
+	switch e := eff.(type) {
+	case effects.EnsureProgramFolders:
+		return events.FoldersEnsured{Error: text}
+	case effects.BuildRuntime:
+		return events.BuildFinished{Error: text}
+	case effects.StartRuntime:
+		return events.StartFailed{Reason: text}
+	case effects.StopRuntime:
+		return events.StopFinished{ContainerID: e.ContainerID, Error: text}
+	}
+	return nil
+}
+
+func isOutage(err error) bool {
+	return errors.Is(err, runtime.ErrUnavailable) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, storage.ErrBusy) ||
+		errors.Is(err, errSourceAway)
+}
+
+func (h *RealEffectHandler) status(ctx context.Context, e effects.FetchRuntimeStatus) (events.Event, error) {
+	c, err := h.docker.Inspect(ctx, e.ContainerID)
+	switch {
+	case errors.Is(err, runtime.ErrNoContainer):
+		return events.RuntimeExited{ContainerID: e.ContainerID, ExitCode: -1}, nil
+	case err != nil || c.Running || c.Created:
+		return nil, err
+	}
+	return events.RuntimeExited{ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled}, nil
+}
+
+// Containers returns the containers of the host, running and dead.
+func (h *RealEffectHandler) Containers(ctx context.Context) ([]effects.Container, error) {
+	found, notes, err := h.docker.Containers(ctx, h.hostID)
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		h.log.Warn(note)
+	}
+	list := make([]effects.Container, 0, len(found))
+	for _, c := range found {
+		list = append(list, fromDocker(c))
+	}
+	return list, nil
+}
+
+// Adopt goes on following the output of a container that an earlier process started. Doing it twice changes nothing.
+func (h *RealEffectHandler) Adopt(_ context.Context, c effects.Container) error {
+	return h.docker.Follow(runtime.FollowOpts{
+		ContainerID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Path: h.outputPath(c.ProgramID), Sink: h.sink,
+	})
+}
+
+// Exits calls ended for each container of the host that ends, until ctx does or Docker's event stream breaks, which is the error. It
+// calls connected once no exit can be missed any more. That of a container which was stopped is told as well.
+func (h *RealEffectHandler) Exits(ctx context.Context, connected func(), ended func(effects.Container)) error {
+	return h.docker.WatchExits(ctx, h.hostID, connected, func(c runtime.Container) { ended(fromDocker(c)) })
+}
+
+func fromDocker(c runtime.Container) effects.Container {
+	return effects.Container{
+		ID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Running: c.Running, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled,
+	}
+}
+
+func (h *RealEffectHandler) withDefaults(l events.Limits) events.Limits {
+	return events.Limits{
+		MemoryBytes: cmp.Or(l.MemoryBytes, h.limits.MemoryBytes),
+		CPUMillis:   cmp.Or(l.CPUMillis, h.limits.CPUMillis),
+		Pids:        cmp.Or(l.Pids, h.limits.Pids),
+	}
+}
+
+// pause waits, and reports false when ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,144 @@
+package runtime
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+
+	"github.com/rlaaudgjs5638/hersh/effects/compose"
+)
+
+// containerConfig says to Docker what a valid spec says. What the spec does not speak of is said as well where Docker's
+// default depends on how the daemon is set up.
+func containerConfig(s compose.Service) (*container.Config, *container.HostConfig) {
+	config := &container.Config{Image: s.Image, Labels: s.Labels}
+	for _, name := range slices.Sorted(maps.Keys(s.Environment)) {
+		config.Env = append(config.Env, name+"="+s.Environment[name])
+	}
+	host := &container.HostConfig{
+		Runtime:        s.Runtime,
+		ReadonlyRootfs: s.ReadOnly,
+		NetworkMode:    container.NetworkMode(s.Network()),
+		SecurityOpt:    s.SecurityOpt,
+		CapDrop:        s.CapDrop,
+		IpcMode:        container.IPCModePrivate,
+		CgroupnsMode:   container.CgroupnsModePrivate,
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		LogConfig:      container.LogConfig{Type: s.Logging.Driver, Config: s.Logging.Options},
+		// A mount, unlike a bind, fails when the folder is not there, instead of making one that belongs to root.
+		Mounts: []mount.Mount{{
+			Type: mount.TypeBind, Source: s.StatePath(), Target: compose.StateTarget,
+			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate},
+		}},
+		Resources: container.Resources{
+			Memory:     s.MemLimit,
+			MemorySwap: s.MemSwapLimit,
+			NanoCPUs:   s.NanoCPUs(),
+			PidsLimit:  &s.PidsLimit,
+		},
+	}
+	return config, host
+}
+
+// verify compares what Docker says it made with the spec. Its error wraps ErrSpecMismatch and names the first field that
+// differs.
+func verify(s compose.Service, made container.InspectResponse) error {
+	if err := verifySandbox(s, made); err != nil {
+		return err
+	}
+	h := made.HostConfig
+	pids := int64(0)
+	if h.PidsLimit != nil {
+		pids = *h.PidsLimit
+	}
+	// A daemon that cannot limit swap says -1, and warns; memory itself is limited all the same.
+	swapOK := h.MemorySwap == s.MemSwapLimit || h.MemorySwap == -1
+	return firstMismatch(
+		field{"image", !strings.HasPrefix(s.Image, "sha256:") || made.Image == s.Image, made.Image},
+		field{"memory limit", h.Memory == s.MemLimit, h.Memory},
+		field{"memory and swap limit", swapOK, h.MemorySwap},
+		field{"CPU limit", h.NanoCPUs == s.NanoCPUs() && h.CPUQuota == 0 && h.CPUPeriod == 0, h.NanoCPUs},
+		field{"process limit", pids == s.PidsLimit, pids},
+		field{"log driver", h.LogConfig.Type == s.Logging.Driver, h.LogConfig.Type},
+		field{"log options", maps.Equal(h.LogConfig.Config, s.Logging.Options), h.LogConfig.Config},
+	)
+}
+
+// verifySandbox is the part of verify about what keeps a program in. Limits may be set differently at another time; this
+// may not.
+func verifySandbox(s compose.Service, made container.InspectResponse) error {
+	h := made.HostConfig
+	return firstMismatch(
+		field{"runtime", h.Runtime == s.Runtime, h.Runtime},
+		field{"privileged", !h.Privileged, h.Privileged},
+		field{"read-only root", h.ReadonlyRootfs == s.ReadOnly, h.ReadonlyRootfs},
+		field{"capabilities dropped", slices.Equal(h.CapDrop, s.CapDrop), h.CapDrop},
+		field{"capabilities added", len(h.CapAdd) == 0, h.CapAdd},
+		field{"network mode", string(h.NetworkMode) == s.Network(), h.NetworkMode},
+		field{"published ports", !h.PublishAllPorts && len(h.PortBindings) == 0 && !publishes(made), h.PortBindings},
+		field{"mounts", onlyState(s, made), describeMounts(made)},
+		field{"devices", len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules) == 0, h.Devices},
+		field{"PID namespace", h.PidMode == "", h.PidMode},
+		field{"IPC namespace", h.IpcMode == container.IPCModePrivate, h.IpcMode},
+		field{"UTS namespace", h.UTSMode == "", h.UTSMode},
+		field{"user namespace", h.UsernsMode == "", h.UsernsMode},
+		field{"cgroup namespace", h.CgroupnsMode == container.CgroupnsModePrivate, h.CgroupnsMode},
+		field{"security options", slices.Equal(h.SecurityOpt, s.SecurityOpt), h.SecurityOpt},
+		field{"cgroup parent", h.CgroupParent == "", h.CgroupParent},
+		field{"extra groups", len(h.GroupAdd) == 0, h.GroupAdd},
+		field{"sysctls", len(h.Sysctls) == 0, h.Sysctls},
+		field{"out-of-memory killer disabled", h.OomKillDisable == nil || !*h.OomKillDisable, "true"},
+		field{"restart policy", h.RestartPolicy.IsNone(), h.RestartPolicy.Name},
+		field{"automatic removal", !h.AutoRemove, h.AutoRemove},
+	)
+}
+
+type field struct {
+	name string
+	ok   bool
+	got  any
+}
+
+func firstMismatch(fields ...field) error {
+	for _, f := range fields {
+		if !f.ok {
+			return fmt.Errorf("%w: its %s is %q", ErrSpecMismatch, f.name, fmt.Sprint(f.got))
+		}
+	}
+	return nil
+}
+
+// onlyState looks at every way by which Docker puts something into a container. An image may ask for a volume too.
+func onlyState(s compose.Service, made container.InspectResponse) bool {
+	h := made.HostConfig
+	if len(h.Binds)+len(h.VolumesFrom)+len(h.Tmpfs) > 0 || len(made.Mounts) != 1 {
+		return false
+	}
+	m := made.Mounts[0]
+	return m.Type == mount.TypeBind && m.Source == s.StatePath() && m.Destination == compose.StateTarget && m.RW
+}
+
+// describeMounts tells users what they can change, which is not where things are on the host.
+func describeMounts(made container.InspectResponse) string {
+	var parts []string
+	for _, m := range made.Mounts {
+		parts = append(parts, fmt.Sprintf("%s on %s", m.Type, m.Destination))
+	}
+	return strings.Join(parts, ", ") + " (a program keeps files in /state only: a Dockerfile cannot ask for another VOLUME)"
+}
+
+func publishes(made container.InspectResponse) bool {
+	if made.NetworkSettings == nil {
+		return false
+	}
+	for _, bindings := range made.NetworkSettings.Ports {
+		if len(bindings) > 0 {
+			return true
+		}
+	}
+	return false
+}

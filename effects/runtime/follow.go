@@ -1,0 +1,442 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+const (
+	// MaxBatch is the most that a LogSink gets at once, in bytes.
+	MaxBatch = 32 << 10
+
+	flushDelay   = 100 * time.Millisecond // How long output may wait for more of it.
+	maxLogFile   = 10 << 20               // Bytes after which a log file is put aside; one older file is kept.
+	leastBackoff = 50 * time.Millisecond
+	mostBackoff  = 5 * time.Second
+)
+
+// LogSink takes the output of builds and programs to where it can be read from afar.
+type LogSink interface {
+	// ShipLog takes one piece of output of a program, at most MaxBatch bytes. The same key always comes with the same data:
+	// a sink that has seen a key may drop the piece. What it returns an error for comes again.
+	ShipLog(ctx context.Context, id events.ProgramID, stream events.LogStream, key string, data []byte) error
+}
+
+// FollowOpts says whose output to follow, and where to.
+type FollowOpts struct {
+	ContainerID string
+	ProgramID   events.ProgramID
+	Attempt     uint64
+	Path        string  // The log file. Beside it are the older one (".1") and the cursor (".cursor").
+	Sink        LogSink // Optional.
+}
+
+// Follow appends the output of a container to a log file, from where an earlier follower of the same container and file
+// ended, or else from the start, until the container has ended and all of its output was read. It returns at once: the
+// DockerManager owns what goes on. A container that is being followed already is left to its follower; one that follows
+// another container to the same file is ended first.
+func (m *DockerManager) Follow(opts FollowOpts) error {
+	path, err := filepath.Abs(opts.Path)
+	if err != nil {
+		return fmt.Errorf("follow container %.64q: %w", opts.ContainerID, err)
+	}
+	opts.Path = path
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return fmt.Errorf("follow container %.64q: %w", opts.ContainerID, ErrClosed)
+	}
+	if _, found := m.followers[opts.ContainerID]; found {
+		return nil
+	}
+	f := newFollower(m, opts, m.log)
+	for _, other := range m.followers {
+		if other.opts.Path == path {
+			other.end()
+			f.after = append(f.after, other)
+		}
+	}
+	ctx, end := context.WithCancel(m.life)
+	f.end = end
+	m.followers[opts.ContainerID] = f
+	m.running.Go(func() {
+		defer end()
+		f.run(ctx)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.followers, opts.ContainerID)
+		close(f.done)
+	})
+	return nil
+}
+
+// awaitFollower waits until the output of a container was followed to its end, if anybody follows it.
+func (m *DockerManager) awaitFollower(ctx context.Context, containerID string, limit time.Duration) {
+	m.mu.Lock()
+	f, found := m.followers[containerID]
+	m.mu.Unlock()
+	if !found {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case <-f.done:
+	case <-bounded.Done():
+		m.log.Warn("the end of a container's output may be missing: it could not be written or shipped in time",
+			"container", containerID, "program", f.opts.ProgramID)
+	}
+}
+
+// logs and alive make a DockerManager an outputSource.
+func (m *DockerManager) logs(ctx context.Context, id string, since time.Time, follow bool) (io.ReadCloser, error) {
+	options := container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
+	if !since.IsZero() {
+		options.Since = since.Format(time.RFC3339Nano)
+	}
+	stream, err := m.cli.ContainerLogs(ctx, id, options)
+	return stream, sortError(ctx, err)
+}
+
+func (m *DockerManager) alive(ctx context.Context, id string) (bool, error) {
+	full, err := m.inspect(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	return full.State.Running || full.State.Restarting, nil
+}
+
+// outputSource is what a follower needs of Docker.
+type outputSource interface {
+	// logs returns the multiplexed output with timestamps, from a time on; zero is all. With follow it goes on until the
+	// container ends.
+	logs(ctx context.Context, id string, since time.Time, follow bool) (io.ReadCloser, error)
+	// alive reports whether there may be more output to come. Its error wraps ErrNoContainer when the container is gone.
+	alive(ctx context.Context, id string) (bool, error)
+}
+
+// follower copies the output of one container. All of its fields but end and done belong to the goroutine that runs it.
+type follower struct {
+	source outputSource
+	opts   FollowOpts
+	log    *slog.Logger
+	after  []*follower // Those that must have ended before.
+	end    context.CancelFunc
+	done   chan struct{}
+
+	maxFile int64
+	file    *logFile
+	cur     cursor
+	stream  events.LogStream // Of the batch.
+	batch   []byte           // Consumed, and not yet in the file.
+}
+
+func newFollower(source outputSource, opts FollowOpts, log *slog.Logger) *follower {
+	return &follower{
+		source: source, opts: opts, maxFile: maxLogFile, done: make(chan struct{}),
+		log: log.With("container", opts.ContainerID, "program", opts.ProgramID, "attempt", opts.Attempt),
+	}
+}
+
+// run follows until the container has ended and its output was read, or ctx ends.
+func (f *follower) run(ctx context.Context) {
+	for _, other := range f.after {
+		<-other.done
+	}
+	if f.retry(ctx, "resume the log file", f.resume) != nil {
+		return
+	}
+	defer func() {
+		if err := f.file.close(); err != nil {
+			f.log.Warn("close log file", "error", err)
+		}
+	}()
+	if f.shipPending(ctx) != nil {
+		return
+	}
+	f.adopt()
+	f.readAll(ctx)
+}
+
+// readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead.
+func (f *follower) readAll(ctx context.Context) {
+	told := false
+	for wait := leastBackoff; ; wait = min(2*wait, mostBackoff) {
+		// Asked before reading: only what ends after the container did has everything.
+		alive, err := f.source.alive(ctx, f.opts.ContainerID)
+		if errors.Is(err, ErrNoContainer) {
+			return
+		}
+		before := f.cur.Position.Total
+		if err == nil {
+			err = f.read(ctx, alive)
+		}
+		if ctx.Err() != nil || err == nil && !alive {
+			return
+		}
+		if err != nil && !told {
+			f.log.Warn("following output was interrupted; trying again", "error", err)
+		}
+		told = err != nil
+		if f.cur.Position.Total > before {
+			wait = leastBackoff
+		}
+		if pause(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// resume opens the log file and cuts it back to what the cursor accounts for.
+func (f *follower) resume() (err error) {
+	f.cur, err = loadCursor(f.opts.Path)
+	if err != nil {
+		f.log.Warn("the cursor of a log file is of no use; output may be there twice", "error", err)
+		f.cur = cursor{}
+	}
+	if f.file == nil { // It stays open when what follows has to be tried again.
+		if f.file, err = openLogFile(f.opts.Path); err != nil {
+			return err
+		}
+	}
+	if f.file.size < f.cur.Offset { // It was put aside, and the cursor could not be told any more.
+		f.cur.Offset, f.cur.Pending = f.file.size, nil
+	}
+	if f.cur.Container == f.opts.ContainerID {
+		return f.file.cut(f.cur.Offset)
+	}
+	return nil
+}
+
+// shipPending ships the batch that the cursor holds, also when it is one of another container.
+func (f *follower) shipPending(ctx context.Context) error {
+	if f.cur.Pending == nil || f.opts.Sink == nil {
+		return nil
+	}
+	whole := logFile{file: f.file.file, size: f.cur.Offset}
+	data, err := whole.tail(f.cur.Pending.Size)
+	if err != nil {
+		f.log.Warn("a piece of output cannot be shipped any more", "error", err)
+		return nil
+	}
+	return f.ship(ctx, data)
+}
+
+// adopt makes the cursor that of this container.
+func (f *follower) adopt() {
+	f.cur.Pending = nil
+	if f.cur.Container != f.opts.ContainerID {
+		f.cur = cursor{Container: f.opts.ContainerID, Offset: f.file.size}
+	}
+}
+
+// read reads the output once, from the position to the end of the stream.
+func (f *follower) read(ctx context.Context, follow bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := f.source.logs(ctx, f.opts.ContainerID, f.cur.Position.Since, follow)
+	if err != nil {
+		return err
+	}
+	messages := make(chan message, 64)
+	var copied error
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer close(messages)
+		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, stream)
+	})
+	f.cur.Position.begin()
+	err = f.consume(ctx, messages)
+	cancel()
+	if closeErr := stream.Close(); err == nil {
+		err = closeErr
+	}
+	reader.Wait()
+	return errors.Join(err, copied)
+}
+
+// consume takes messages until there are no more. Output reaches the file flushDelay after it came, or when a batch is full.
+func (f *follower) consume(ctx context.Context, messages <-chan message) error {
+	timer := time.NewTimer(flushDelay)
+	defer timer.Stop()
+	for {
+		var due <-chan time.Time
+		if len(f.batch) > 0 {
+			due = timer.C
+		}
+		select {
+		case msg, open := <-messages:
+			if !open || ctx.Err() != nil {
+				return f.flush(ctx)
+			}
+			if !f.cur.Position.isNew(msg.at) {
+				continue
+			}
+			if err := f.take(ctx, msg); err != nil {
+				return err
+			}
+			if len(f.batch) == len(msg.text) {
+				timer.Reset(flushDelay) // It is the first of a batch.
+			}
+		case <-due:
+			if err := f.flush(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return f.flush(ctx)
+		}
+	}
+}
+
+func (f *follower) take(ctx context.Context, msg message) error {
+	full := len(f.batch)+len(msg.text) > MaxBatch
+	if full || f.opts.Sink != nil && msg.stream != f.stream { // A file alone may have both streams in a batch.
+		if err := f.flush(ctx); err != nil {
+			return err
+		}
+	}
+	index := 0
+	if msg.stream == events.LogStderr {
+		index = 1
+	}
+	f.cur.Position.consume(msg.at, index, msg.whole())
+	f.stream = msg.stream
+	f.batch = append(f.batch, msg.text...)
+	return nil
+}
+
+// flush moves the batch to the file and the cursor over it, then ships it. An error means that ctx ended: what the cursor
+// does not have then is read again by the next follower, and what was not shipped is shipped by it.
+func (f *follower) flush(ctx context.Context) error {
+	if len(f.batch) == 0 {
+		return nil
+	}
+	size := int64(len(f.batch))
+	if err := f.retry(ctx, "write the log file", func() error { return f.file.append(f.batch) }); err != nil {
+		return err
+	}
+	f.cur.Offset = f.file.size
+	f.cur.Written += size
+	if f.opts.Sink != nil {
+		f.cur.Pending = &batch{Stream: f.stream, Start: f.cur.Written - size, Size: size}
+	}
+	if err := f.retry(ctx, "write the cursor", f.save); err != nil {
+		return err
+	}
+	data := f.batch
+	f.batch = f.batch[:0]
+	if f.opts.Sink != nil {
+		if err := f.ship(ctx, data); err != nil {
+			return err
+		}
+		f.cur.Pending = nil // The next save tells.
+	}
+	if f.file.size < f.maxFile {
+		return nil
+	}
+	return f.rotate(ctx)
+}
+
+// rotate begins a new file. The cursor must not speak of a pending batch meanwhile, since that is in the old one.
+func (f *follower) rotate(ctx context.Context) error {
+	if err := f.retry(ctx, "write the cursor", f.save); err != nil {
+		return err
+	}
+	if err := f.retry(ctx, "rotate the log file", f.file.rotate); err != nil {
+		return err
+	}
+	f.cur.Offset = f.file.size
+	return f.retry(ctx, "write the cursor", f.save)
+}
+
+// ship gives the pending batch to the sink until it takes it. A batch is larger than MaxBatch when one message is.
+func (f *follower) ship(ctx context.Context, data []byte) error {
+	start := f.cur.Pending.Start
+	for len(data) > 0 {
+		piece := data[:min(len(data), MaxBatch)]
+		key := fmt.Sprintf("%s/%d", f.cur.Container, start)
+		err := f.retry(ctx, "ship output", func() error {
+			ctx, cancel := context.WithTimeout(ctx, quickCall)
+			defer cancel()
+			return f.opts.Sink.ShipLog(ctx, f.opts.ProgramID, f.cur.Pending.Stream, key, piece)
+		})
+		if err != nil {
+			return err
+		}
+		data = data[len(piece):]
+		start += int64(len(piece))
+	}
+	return nil
+}
+
+func (f *follower) save() error { return f.cur.save(f.opts.Path) }
+
+// retry repeats until it works or ctx ends; a full disk or an absent server is no reason to lose output.
+func (f *follower) retry(ctx context.Context, what string, do func() error) error {
+	for wait := leastBackoff; ; wait = min(2*wait, mostBackoff) {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		if wait == leastBackoff && ctx.Err() == nil {
+			f.log.Warn("cannot "+what+"; trying again", "error", err)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// message is one message of Docker's log: a line, or a piece of a long one.
+type message struct {
+	at     time.Time
+	stream events.LogStream
+	text   []byte
+}
+
+func (m message) whole() bool { return len(m.text) > 0 && m.text[len(m.text)-1] == '\n' }
+
+// demux turns the writes of stdcopy, each of which is one message, into messages.
+type demux struct {
+	ctx    context.Context
+	to     chan<- message
+	stream events.LogStream
+}
+
+func (d demux) Write(frame []byte) (int, error) {
+	msg, err := parseMessage(frame, d.stream)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case d.to <- msg:
+		return len(frame), nil
+	case <-d.ctx.Done():
+		return 0, context.Cause(d.ctx)
+	}
+}
+
+// parseMessage takes the timestamp off a frame. The text is a copy: stdcopy uses its buffer again.
+func parseMessage(frame []byte, stream events.LogStream) (message, error) {
+	stamp, text, found := bytes.Cut(frame, []byte(" "))
+	if !found {
+		return message{}, fmt.Errorf("a message of the output has no timestamp: %.40q", frame)
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return message{}, fmt.Errorf("read the timestamp of a message: %w", err)
+	}
+	return message{at: at, stream: stream, text: bytes.Clone(text)}, nil
+}

@@ -1,0 +1,164 @@
+// Package executord is the executor as a service: a Docker host, or a fake one, on one connection. cmd/executor and `hersh dev`
+// are both made with it.
+package executord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/effects/compose"
+	"github.com/rlaaudgjs5638/hersh/effects/host"
+	"github.com/rlaaudgjs5638/hersh/effects/runtime"
+	"github.com/rlaaudgjs5638/hersh/effects/storage"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/executor"
+	"github.com/rlaaudgjs5638/hersh/internal/service"
+)
+
+// ErrNoRuntime says that Docker does not have the runtime that programs are to run under.
+var ErrNoRuntime = errors.New("Docker does not have the container runtime")
+
+// Options say how an executor runs.
+type Options struct {
+	HostID       events.HostID
+	Dir          string // Base folder of the programs; the Docker daemon must see it under the same path.
+	Runtime      string // "runsc" or "runc".
+	DockerHost   string // Address of the Docker daemon; "" is as DOCKER_HOST and the like say.
+	Fake         bool   // No Docker: containers are in memory only.
+	BuildSlots   int
+	RunSlots     int
+	BuildTimeout time.Duration
+	BuildMemory  int64             // Bytes a RUN step may use.
+	Labels       map[string]string // Put on every container and image besides Hersh's own.
+	Bus          bus.Options
+	Log          *slog.Logger
+	Registry     prometheus.Registerer
+}
+
+// Service is an executor that runs.
+type Service struct {
+	bus    *bus.Bus
+	docker *runtime.DockerManager // nil for a fake host.
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+	log    *slog.Logger
+}
+
+// Start looks for Docker, trying again until ctx ends, and starts the loops. The connection stays the caller's, who calls Stop
+// before it is closed. A Docker without the runtime is ErrNoRuntime: weaker isolation must be asked for by name.
+func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
+	b, err := bus.New(nc, o.Log, o.Bus)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{bus: b, log: o.Log}
+	var machine executor.Host = executor.NewFakeHost(effects.NewFakeEffectHandler())
+	if !o.Fake {
+		if machine, err = s.dockerHost(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+	loop := executor.New(o.HostID, b, machine, executor.Options{
+		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Version: service.Version(),
+	}, o.Log, executor.NewMetrics(o.Registry))
+	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	s.group.Go(func() {
+		if err := loop.Run(loopCtx); err != nil && !errors.Is(err, context.Canceled) {
+			o.Log.Error("the executor stopped", "error", err)
+		}
+	})
+	return s, nil
+}
+
+// Checks are what the service needs to be ready.
+func (s *Service) Checks() []service.Check {
+	checks := []service.Check{{Name: "NATS JetStream answers", Ready: s.bus.Ping}}
+	if s.docker != nil {
+		checks = append(checks, service.Check{Name: "Docker answers", Ready: s.docker.Ping})
+	}
+	return checks
+}
+
+// Stop takes no more work, finishes or hands back what is in hand, and returns when nothing of the service is left. Containers
+// go on running.
+func (s *Service) Stop() {
+	s.cancel()
+	s.group.Wait()
+	if s.docker != nil {
+		if err := s.docker.Close(); err != nil {
+			s.log.Warn("could not close the Docker client", "error", err)
+		}
+	}
+}
+
+// dockerHost waits for Docker and makes the real handler on it.
+func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, error) {
+	docker, err := runtime.NewDockerManager(runtime.WithLogger(o.Log), runtime.WithDockerHost(o.DockerHost))
+	if err != nil {
+		return nil, err
+	}
+	var info runtime.Info
+	err = service.Retry(ctx, func(ctx context.Context) (err error) {
+		info, err = docker.Info(ctx)
+		return err
+	}, func(err error, wait time.Duration) {
+		o.Log.Warn("Docker does not answer yet", "error", err, "retry_in", wait)
+	})
+	if err == nil && !slices.Contains(info.Runtimes, o.Runtime) {
+		err = fmt.Errorf("%w %q (it has %v)", ErrNoRuntime, o.Runtime, info.Runtimes)
+	}
+	if err != nil {
+		return nil, errors.Join(err, docker.Close())
+	}
+	if o.Runtime != compose.RuntimeRunsc {
+		o.Log.Warn("programs run without gVisor: a hole in the kernel is a hole in the sandbox", "runtime", o.Runtime)
+	}
+	s.docker = docker
+	handler := host.NewRealEffectHandler(storage.NewManager(o.Dir), compose.NewBuilder(), docker,
+		host.WithHostID(o.HostID), host.WithLabels(o.Labels), host.WithSources(s.bus), host.WithLogSink(s.bus),
+		host.WithBuildTimeout(o.BuildTimeout), host.WithBuildMemory(o.BuildMemory), host.WithLogger(o.Log))
+	handler.SetDefaultRuntime(o.Runtime)
+	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, nil
+}
+
+// dockerHost is the real handler with the account that a heartbeat gives of it.
+type dockerHost struct {
+	*host.RealEffectHandler
+	docker  *runtime.DockerManager
+	runtime string
+}
+
+// Describe implements executor.Host.
+func (h *dockerHost) Describe(ctx context.Context) events.Heartbeat {
+	beat := events.Heartbeat{DefaultRuntime: h.runtime}
+	info, err := h.docker.Info(ctx)
+	if err != nil {
+		beat.Problem = err.Error()
+		return beat
+	}
+	beat.Docker, beat.Runtimes, beat.CPUs, beat.MemoryBytes = info.ServerVersion, info.Runtimes, info.CPUs, info.MemoryBytes
+	if !slices.Contains(info.Runtimes, h.runtime) {
+		beat.Problem = fmt.Sprintf("Docker has no runtime %q", h.runtime)
+	}
+	containers, err := h.Containers(ctx)
+	if err != nil {
+		beat.Problem = err.Error()
+	}
+	for _, c := range containers {
+		if c.Running {
+			beat.Running++
+		}
+	}
+	return beat
+}
