@@ -1,0 +1,392 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rlaaudgjs5638/hersh/effects/compose"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/dockertest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/source"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+const module = "github.com/rlaaudgjs5638/hersh"
+
+// system is NATS in this process, and the services as processes on real Docker.
+type system struct {
+	t      *testing.T
+	nats   *natstest.Server
+	bus    *bus.Bus
+	docker *dockertest.Docker
+	dir    string // Base folder of the hosts.
+}
+
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	t.Parallel()
+	docker := dockertest.Require(t)
+	server := natstest.Start(t)
+	return &system{t: t, nats: server, bus: server.Bus(t), docker: docker, dir: t.TempDir()}
+}
+
+func (s *system) startSupervisor() *process {
+	s.t.Helper()
+	return start(s.t, commands.command(s.t, module+"/cmd/supervisor"), "--server", s.nats.URL(), "--http", "")
+}
+
+// startExecutor starts the executor of a host. Hosts of different tests share the daemon, so their IDs are made unique.
+func (s *system) startExecutor(host string, args ...string) *process {
+	s.t.Helper()
+	id := string(s.hostID(host))
+	return start(s.t, commands.command(s.t, module+"/cmd/executor"), append([]string{
+		"--server", s.nats.URL(), "--http", "", "--host-id", id, "--dir", filepath.Join(s.dir, host),
+		"--runtime", s.docker.Runtime(), "--label", dockertest.Label + "=" + s.docker.Run,
+	}, args...)...)
+}
+
+func (s *system) hostID(host string) events.HostID {
+	return events.HostID(host + "-" + s.docker.Run[:10])
+}
+
+// deploy uploads a source folder and creates a program of it.
+func (s *system) deploy(user events.UserID, dir string) events.ProgramID {
+	s.t.Helper()
+	var tarball bytes.Buffer
+	digest, err := source.Pack(s.t.Context(), &tarball, dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.bus.PutSource(s.t.Context(), user, digest, &tarball); err != nil {
+		s.t.Fatal(err)
+	}
+	build, err := events.NewBuildID(digest)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id := events.NewProgramID(user, build)
+	if err := s.bus.Create(s.t.Context(), id, events.ProgramCreated{BuildID: build, SourceDigest: digest}); err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+func (s *system) publish(ev events.Event, id events.ProgramID) {
+	s.t.Helper()
+	if _, err := s.bus.Append(s.t.Context(), id, ev, ""); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) waitState(id events.ProgramID, what string, want func(reducer.ProgramState) bool) reducer.ProgramState {
+	s.t.Helper()
+	return waitState(s.t, s.bus, id, what, want)
+}
+
+func (s *system) start(id events.ProgramID) reducer.ProgramState {
+	s.t.Helper()
+	s.publish(events.UserStartRequested{}, id)
+	return s.waitState(id, "ready", is(reducer.StateReady))
+}
+
+func (s *system) stop(id events.ProgramID) {
+	s.t.Helper()
+	s.publish(events.UserStopRequested{}, id)
+	s.waitState(id, "stopped", is(reducer.StateStopped))
+	if left := s.containers(id); len(left) != 0 {
+		s.t.Errorf("containers of %s after its stop: %v", id, left)
+	}
+}
+
+func (s *system) containers(id events.ProgramID) []dockertest.Object {
+	s.t.Helper()
+	return s.docker.Containers(compose.LabelProgram + "=" + string(id))
+}
+
+// wantOne checks that a Ready program has the one container that its state names, and that it runs.
+func (s *system) wantOne(state reducer.ProgramState) {
+	s.t.Helper()
+	list := s.containers(state.ID)
+	if len(list) != 1 || list[0].ID != state.ContainerID || list[0].State != "running" {
+		s.t.Errorf("containers of %s: %+v, want only %s, running\n%s", state.ID, list, state.ContainerID, history(s.t, s.bus, state.ID))
+	}
+}
+
+// output waits until the program has printed the text, and returns all that it printed.
+func (s *system) output(id events.ProgramID, stream events.LogStream, text string) string {
+	s.t.Helper()
+	var all strings.Builder
+	dockertest.WaitFor(s.t, fmt.Sprintf("%q in the output of %s", text, id), func() bool {
+		all.Reset()
+		for out, err := range s.bus.ReadOutput(s.t.Context(), id, stream, 0) {
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			all.Write(out.Data)
+		}
+		return strings.Contains(all.String(), text)
+	})
+	return all.String()
+}
+
+func TestDockerKillMinusNine(t *testing.T) {
+	for _, tc := range []struct {
+		victim string // Which service is killed,
+		at     string // when it has logged this,
+		state  string // and this.
+	}{
+		{"executor", "effect=BuildRuntime", ""},
+		{"executor", "effect=StartRuntime", ""},
+		{"supervisor", "to=Building", ""},
+		{"supervisor", "to=Starting", ""},
+	} {
+		t.Run(tc.victim+" "+tc.at, func(t *testing.T) {
+			s := newSystem(t)
+			services := map[string]*process{"supervisor": s.startSupervisor(), "executor": s.startExecutor("h1")}
+			again := map[string]func() *process{"supervisor": s.startSupervisor, "executor": func() *process { return s.startExecutor("h1") }}
+			id := s.deploy("alice", s.docker.Source("say", "up", "wait"))
+			s.publish(events.UserStartRequested{}, id)
+			services[tc.victim].await(tc.at)
+			services[tc.victim].kill()
+			again[tc.victim]()
+			ready := s.waitState(id, "ready after the kill", is(reducer.StateReady))
+			s.wantOne(ready)
+			s.output(id, events.LogStdout, "up\n")
+			s.stop(id)
+		})
+	}
+}
+
+// Three programs of two users on two executors that share a daemon: each effect runs on its program's host only, and no
+// executor touches the other's containers.
+func TestDockerTwoHostsShareADaemon(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	executors := map[events.HostID]*process{
+		s.hostID("h1"): s.startExecutor("h1", "--build-slots", "1"),
+		s.hostID("h2"): s.startExecutor("h2", "--build-slots", "1"),
+	}
+	dir := s.docker.Source("say", "up", "wait")
+	ids := []events.ProgramID{s.deploy("alice", dir), s.deploy("alice", dir), s.deploy("bob", dir)}
+	for _, id := range ids {
+		s.publish(events.UserStartRequested{}, id)
+	}
+	placed := map[events.ProgramID]reducer.ProgramState{}
+	used := map[events.HostID]bool{}
+	for _, id := range ids {
+		placed[id] = s.waitState(id, "ready", is(reducer.StateReady))
+		used[placed[id].HostID] = true
+	}
+	if len(used) != 2 {
+		t.Errorf("the programs are on %v, want both hosts", used)
+	}
+	for _, id := range ids {
+		s.publish(events.UserRestartRequested{}, id)
+	}
+	for _, id := range ids {
+		again := s.waitState(id, "ready again", func(p reducer.ProgramState) bool { return p.State == reducer.StateReady && p.Attempt == 2 })
+		if again.HostID != placed[id].HostID {
+			t.Errorf("%s moved from %s to %s", id, placed[id].HostID, again.HostID)
+		}
+		s.wantOne(again)
+		s.wantHost(again)
+	}
+	// A host's restart compares its containers with the logs, and leaves those of the other alone.
+	gone := placed[ids[0]].HostID
+	executors[gone].kill()
+	host := strings.TrimSuffix(string(gone), "-"+s.docker.Run[:10])
+	s.startExecutor(host)
+	for _, id := range ids {
+		s.wantOne(s.waitState(id, "ready still", is(reducer.StateReady)))
+		s.stop(id) // Its executor compares before it takes work, so this one has.
+	}
+}
+
+// wantHost checks that every result in the log of a program, and its container, is of its host.
+func (s *system) wantHost(state reducer.ProgramState) {
+	s.t.Helper()
+	for _, c := range s.containers(state.ID) {
+		if c.Labels[compose.LabelHost] != string(state.HostID) {
+			s.t.Errorf("container of %s is labelled for host %s, want %s", state.ID, c.Labels[compose.LabelHost], state.HostID)
+		}
+	}
+	text := history(s.t, s.bus, state.ID)
+	for _, host := range []string{"h1", "h2"} {
+		if id := s.hostID(host); id != state.HostID && strings.Contains(text, string(id)) {
+			s.t.Errorf("%s is on %s, but %s had to do with it:\n%s", state.ID, state.HostID, id, text)
+		}
+	}
+}
+
+// A server that is nobody's of Hersh, from its Go module, through the whole life cycle.
+func TestDockerThirdPartyServer(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	s.startExecutor("h1")
+	dir := t.TempDir()
+	binary, err := os.ReadFile(commands.command(t, "github.com/nats-io/nats-server/v2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "server"), binary, 0o755)
+	write(t, filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nLABEL "+dockertest.Label+"="+s.docker.Run+"\nCOPY server /server\n"+
+		`CMD ["/server", "--addr", "127.0.0.1", "--jetstream", "--store_dir", "/state"]`+"\n"), 0o644)
+	id := s.deploy("alice", dir)
+	s.wantOne(s.start(id))
+	s.output(id, events.LogStderr, "Server is ready")
+	s.publish(events.UserRestartRequested{}, id)
+	again := s.waitState(id, "ready again", func(p reducer.ProgramState) bool { return p.State == reducer.StateReady && p.Attempt == 2 })
+	s.wantOne(again)
+	dockertest.WaitFor(t, "the server to stop and start again", func() bool {
+		return strings.Count(s.output(id, events.LogStderr, "Server is ready"), "Server is ready") == 2
+	})
+	if _, err := os.Stat(filepath.Join(s.dir, "h1", string(id), "state", "jetstream")); err != nil {
+		t.Errorf("the server keeps nothing in /state: %v", err)
+	}
+	s.stop(id)
+}
+
+// A program that imports nothing of Hersh starts, watches and stops a program.
+func TestDockerExternalClient(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	s.startExecutor("h1")
+	id := s.deploy("alice", s.docker.Source("wait"))
+	external := commands.command(t, module+"/internal/e2e/testdata/external")
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, external, s.nats.URL(), "alice", string(id)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("external client: %v\n%s", err, out)
+	}
+	s.waitState(id, "stopped", is(reducer.StateStopped))
+	if left := s.containers(id); len(left) != 0 {
+		t.Errorf("containers after the stop: %v", left)
+	}
+}
+
+func TestDockerExits(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	executor := s.startExecutor("h1")
+	for _, tc := range []struct {
+		name   string
+		script []string
+		code   int
+		text   string
+	}{
+		{"at once", []string{"complain", "no", "exit", "3"}, 3, "exited with code 3"},
+		{"out of memory", []string{"oom"}, 137, "out of memory"},
+	} {
+		id := s.deploy("alice", s.docker.Source(tc.script...))
+		s.publish(events.UserStartRequested{}, id)
+		state := s.waitState(id, "failed", is(reducer.StateError))
+		if state.ExitCode != tc.code || !strings.Contains(state.ErrorMsg, tc.text) {
+			t.Errorf("%s: exit code %d, message %q", tc.name, state.ExitCode, state.ErrorMsg)
+		}
+		if len(s.containers(id)) != 1 {
+			t.Errorf("%s: the dead container, which is evidence, is gone", tc.name)
+		}
+		s.stop(id) // Cleans up.
+		if tc.name == "at once" {
+			s.output(id, events.LogStderr, "no\n")
+		}
+	}
+
+	removed, missed := s.deploy("alice", s.docker.Source("wait")), s.deploy("alice", s.docker.Source("await", "end", "exit", "5"))
+	s.docker.Remove(s.start(removed).ContainerID)
+	s.waitState(removed, "failed for want of its container", is(reducer.StateError))
+
+	s.start(missed)
+	if code := executor.terminate(); code != 0 {
+		t.Errorf("the executor ended with code %d after SIGTERM, want 0", code)
+	}
+	if list := s.containers(missed); len(list) != 1 || list[0].State != "running" {
+		t.Fatalf("after the executor's end: %+v, want the container running", list)
+	}
+	write(t, filepath.Join(s.dir, "h1", string(missed), "state", "end"), nil, 0o644)
+	dockertest.WaitFor(t, "the container to end", func() bool { return s.containers(missed)[0].State == "exited" })
+	s.startExecutor("h1")
+	if state := s.waitState(missed, "failed", is(reducer.StateError)); state.ExitCode != 5 {
+		t.Errorf("an exit that was missed has code %d, want 5", state.ExitCode)
+	}
+}
+
+func TestDockerBadDockerfile(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	s.startExecutor("h1", "--build-timeout", "5s")
+	for _, tc := range []struct{ line, want string }{
+		{`RUN ["/testprog", "complain", "woe", "exit", "9"]`, "returned a non-zero code: 9"},
+		{`RUN ["/testprog", "hang"]`, "too long"},
+	} {
+		id := s.deploy("alice", s.docker.SourceWith(tc.line))
+		s.publish(events.UserStartRequested{}, id)
+		state := s.waitState(id, "failed", is(reducer.StateError))
+		if !strings.Contains(state.ErrorMsg, tc.want) {
+			t.Errorf("%s: message %q, want %q in it", tc.line, state.ErrorMsg, tc.want)
+		}
+		s.output(id, events.LogBuild, tc.line[:3])
+	}
+}
+
+// A stop during a build cancels it, whatever it is doing.
+func TestDockerStopDuringBuild(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	executor := s.startExecutor("h1")
+	id := s.deploy("alice", s.docker.SourceWith(`RUN ["/testprog", "hang"]`))
+	s.publish(events.UserStartRequested{}, id)
+	executor.await("effect=BuildRuntime")
+	s.publish(events.UserStopRequested{}, id)
+	s.waitState(id, "stopped", is(reducer.StateStopped))
+	executor.await("given up", "effect=BuildRuntime")
+	dockertest.WaitFor(t, "the build's container to go", func() bool { return len(s.docker.Containers(dockertest.Label+"="+s.docker.Run)) == 0 })
+}
+
+func TestDockerAndNATSComeBack(t *testing.T) {
+	s := newSystem(t)
+	proxy := dockertest.NewProxy(t, s.docker)
+	t.Logf("Docker through %s", proxy.Host)
+	s.startSupervisor()
+	executor := s.startExecutorWith(proxy.Host, "h1")
+	first := s.deploy("alice", s.docker.Source("wait"))
+	s.wantOne(s.start(first))
+
+	proxy.Break()
+	second := s.deploy("alice", s.docker.Source("say", "x", "wait"))
+	s.publish(events.UserStartRequested{}, second)
+	executor.await("effect=BuildRuntime")
+	proxy.Mend()
+	s.wantOne(s.waitState(second, "ready once Docker is back", is(reducer.StateReady)))
+
+	third := s.deploy("alice", s.docker.Source("say", "y", "wait"))
+	s.publish(events.UserStartRequested{}, third)
+	executor.await("effect=BuildRuntime", string(third))
+	s.nats.Restart(t)
+	s.wantOne(s.waitState(third, "ready once NATS is back", is(reducer.StateReady)))
+	for _, id := range []events.ProgramID{first, second, third} {
+		s.wantOne(s.waitState(id, "ready still", is(reducer.StateReady)))
+		s.stop(id)
+	}
+}
+
+func (s *system) startExecutorWith(dockerHost, host string) *process {
+	s.t.Helper()
+	return s.startExecutor(host, "--docker-host", dockerHost)
+}
+
+func write(t *testing.T, path string, data []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+}
