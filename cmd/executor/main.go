@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("executor"), kong.Description("Runs programs on this Docker host, as the log of each decides."),
 		kong.UsageOnError())
-	if err := run(f); err != nil {
+	if err := f.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "executor:", explain(err, f))
 		os.Exit(1)
 	}
@@ -56,7 +57,7 @@ func explain(err error, f flags) error {
 	return err
 }
 
-func run(f flags) error {
+func (f *flags) run() error {
 	log, err := service.NewLogger(os.Stderr, f.LogFormat, f.LogLevel)
 	if err != nil {
 		return err
@@ -67,43 +68,56 @@ func run(f flags) error {
 	}
 	ctx, stop := service.UntilSignal(context.Background(), log)
 	defer stop()
-	var nc *nats.Conn
-	err = service.Retry(ctx, func(context.Context) (err error) {
-		nc, err = bus.Dial(f.Server, "hersh executor "+string(hostID), log)
-		return err
-	}, func(err error, wait time.Duration) {
-		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)
-	})
+	err = f.serve(ctx, hostID, log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // It was asked to end while it waited for something.
+	}
+	return err
+}
+
+// serve runs until ctx ends, or the connection is closed for good. Health is served while NATS and Docker are waited for, since
+// services are started in any order.
+func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logger) error {
+	registry := service.NewRegistry()
+	var started service.Gate
+	monitor, err := service.StartMonitor(f.HTTP, registry, log, started.Check("the executor works"))
 	if err != nil {
-		return ended(err)
+		return err
+	}
+	defer monitor.Stop()
+	nc, err := f.dial(ctx, hostID, log)
+	if err != nil {
+		return err
 	}
 	defer nc.Close()
-	registry := service.NewRegistry()
+	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
 		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20,
 		Labels: f.Label, Log: log, Registry: registry,
 	})
 	if err != nil {
-		return ended(err)
-	}
-	defer s.Stop()
-	monitor, err := service.StartMonitor(f.HTTP, registry, log, s.Checks()...)
-	if err != nil {
 		return err
 	}
-	defer monitor.Stop()
-	log.Info("executor runs", "host", hostID, "runtime", f.Runtime, "dir", f.Dir, "http", monitor.Addr())
-	<-ctx.Done()
-	return nil
+	defer s.Stop()
+	started.Open(s.Checks()...)
+	log.Info("executor runs", "host", hostID, "runtime", f.Runtime, "dir", f.Dir, "http", monitor.Addr(), "version", service.Version())
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-closed:
+		return errors.New("the NATS server closed the connection for good; its log says why")
+	}
 }
 
-// ended is no failure when the process was asked to end while it waited for something.
-func ended(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+func (f *flags) dial(ctx context.Context, hostID events.HostID, log *slog.Logger) (nc *nats.Conn, err error) {
+	err = service.Retry(ctx, func(context.Context) error {
+		nc, err = bus.Dial(f.Server, "hersh executor "+string(hostID), log)
+		return err
+	}, func(err error, wait time.Duration) {
+		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)
+	})
+	return nc, err
 }
 
 // hostID is the given one, or made of the machine's name.

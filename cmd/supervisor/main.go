@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -21,8 +22,9 @@ type flags struct {
 	Server string `help:"Addresses of the NATS servers, separated by commas." env:"NATS_URL" default:"nats://127.0.0.1:4222"`
 	HTTP   string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8081"`
 
-	Name     string `help:"Tells this supervisor from others; must be unique. Default: the machine's name and something random." env:"HERSH_NAME"`
-	Replicas int    `help:"Copies of every stream that is created: 1, or 3 on a cluster." enum:"1,3" env:"HERSH_REPLICAS" default:"1"`
+	Name     string        `help:"Tells this supervisor from others; must be unique. Default: the machine's name, the process and something random." env:"HERSH_NAME"`
+	Replicas int           `help:"Copies of every stream that is created: 1, or 3 on a cluster." enum:"1,3" env:"HERSH_REPLICAS" default:"1"`
+	HostTTL  time.Duration `name:"host-ttl" help:"How long a host may say nothing before it is lost." env:"HERSH_HOST_TTL" default:"30s"`
 
 	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
@@ -44,47 +46,66 @@ func run(f flags) error {
 		return err
 	}
 	if f.Name == "" {
-		machine, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("find the machine's name for --name: %w", err)
+		if f.Name, err = defaultName(); err != nil {
+			return err
 		}
-		f.Name = machine + "-" + uuid.NewString()[:8]
 	}
 	ctx, stop := service.UntilSignal(context.Background(), log)
 	defer stop()
-	var nc *nats.Conn
-	err = service.Retry(ctx, func(context.Context) (err error) {
+	err = f.serve(ctx, log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // It was asked to end while it waited for something.
+	}
+	return err
+}
+
+func defaultName() (string, error) {
+	machine, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the machine's name for --name: %w", err)
+	}
+	return fmt.Sprintf("%s-%d-%s", machine, os.Getpid(), uuid.NewString()[:8]), nil
+}
+
+// serve runs until ctx ends, or the connection is closed for good. Health is served while NATS is waited for, since services are
+// started in any order.
+func (f *flags) serve(ctx context.Context, log *slog.Logger) error {
+	registry := service.NewRegistry()
+	var started service.Gate
+	monitor, err := service.StartMonitor(f.HTTP, registry, log, started.Check("the supervisor works"))
+	if err != nil {
+		return err
+	}
+	defer monitor.Stop()
+	nc, err := f.dial(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	closed := nc.StatusChanged(nats.CLOSED)
+	s, err := supervisord.Start(ctx, nc, supervisord.Options{
+		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas, HostTTL: f.HostTTL}, Log: log, Registry: registry,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	started.Open(s.Checks()...)
+	log.Info("supervisor runs", "name", f.Name, "http", monitor.Addr(), "version", service.Version())
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-closed:
+		return errors.New("the NATS server closed the connection for good; its log says why")
+	}
+}
+
+func (f *flags) dial(ctx context.Context, log *slog.Logger) (nc *nats.Conn, err error) {
+	err = service.Retry(ctx, func(context.Context) error {
 		nc, err = bus.Dial(f.Server, "hersh supervisor "+f.Name, log)
 		return err
 	}, func(err error, wait time.Duration) {
 		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)
 	})
-	if err != nil {
-		return ended(err)
-	}
-	defer nc.Close()
-	registry := service.NewRegistry()
-	s, err := supervisord.Start(ctx, nc, supervisord.Options{
-		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas}, Log: log, Registry: registry,
-	})
-	if err != nil {
-		return ended(err)
-	}
-	defer s.Stop()
-	monitor, err := service.StartMonitor(f.HTTP, registry, log, s.Checks()...)
-	if err != nil {
-		return err
-	}
-	defer monitor.Stop()
-	log.Info("supervisor runs", "name", f.Name, "http", monitor.Addr())
-	<-ctx.Done()
-	return nil
-}
-
-// ended is no failure when the process was asked to end while it waited for something.
-func ended(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return nc, err
 }

@@ -181,7 +181,7 @@ func (h *RealEffectHandler) Containers(ctx context.Context) ([]effects.Container
 		return nil, err
 	}
 	for _, note := range notes {
-		h.log.Warn(note)
+		h.log.Debug(note) // For instance the containers of RUN steps, which have the labels of their image.
 	}
 	list := make([]effects.Container, 0, len(found))
 	for _, c := range found {

@@ -139,22 +139,22 @@ func (s *system) output(id events.ProgramID, stream events.LogStream, text strin
 
 func TestDockerKillMinusNine(t *testing.T) {
 	for _, tc := range []struct {
-		victim string // Which service is killed,
-		at     string // when it has logged this,
-		state  string // and this.
+		name   string
+		victim string   // Which service is killed,
+		at     []string // when it has logged a line with these words.
 	}{
-		{"executor", "effect=BuildRuntime", ""},
-		{"executor", "effect=StartRuntime", ""},
-		{"supervisor", "to=Building", ""},
-		{"supervisor", "to=Starting", ""},
+		{"executor in a build", "executor", []string{"msg=effect", "effect=BuildRuntime"}},
+		{"executor in a start", "executor", []string{"msg=effect", "effect=StartRuntime"}},
+		{"supervisor in a build", "supervisor", []string{"msg=program", "to=Building"}},
+		{"supervisor in a start", "supervisor", []string{"msg=program", "to=Starting"}},
 	} {
-		t.Run(tc.victim+" "+tc.at, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			s := newSystem(t)
 			services := map[string]*process{"supervisor": s.startSupervisor(), "executor": s.startExecutor("h1")}
 			again := map[string]func() *process{"supervisor": s.startSupervisor, "executor": func() *process { return s.startExecutor("h1") }}
 			id := s.deploy("alice", s.docker.Source("say", "up", "wait"))
 			s.publish(events.UserStartRequested{}, id)
-			services[tc.victim].await(tc.at)
+			services[tc.victim].await(tc.at...)
 			services[tc.victim].kill()
 			again[tc.victim]()
 			ready := s.waitState(id, "ready after the kill", is(reducer.StateReady))
@@ -345,7 +345,7 @@ func TestDockerStopDuringBuild(t *testing.T) {
 	executor := s.startExecutor("h1")
 	id := s.deploy("alice", s.docker.SourceWith(`RUN ["/testprog", "hang"]`))
 	s.publish(events.UserStartRequested{}, id)
-	executor.await("effect=BuildRuntime")
+	executor.await("msg=effect", "effect=BuildRuntime")
 	s.publish(events.UserStopRequested{}, id)
 	s.waitState(id, "stopped", is(reducer.StateStopped))
 	executor.await("given up", "effect=BuildRuntime")
@@ -364,13 +364,14 @@ func TestDockerAndNATSComeBack(t *testing.T) {
 	proxy.Break()
 	second := s.deploy("alice", s.docker.Source("say", "x", "wait"))
 	s.publish(events.UserStartRequested{}, second)
-	executor.await("effect=BuildRuntime")
+	executor.await("msg=effect", "effect=BuildRuntime", string(second))
+	executor.await("cannot run an effect now")
 	proxy.Mend()
 	s.wantOne(s.waitState(second, "ready once Docker is back", is(reducer.StateReady)))
 
 	third := s.deploy("alice", s.docker.Source("say", "y", "wait"))
 	s.publish(events.UserStartRequested{}, third)
-	executor.await("effect=BuildRuntime", string(third))
+	executor.await("msg=effect", "effect=BuildRuntime", string(third))
 	s.nats.Restart(t)
 	s.wantOne(s.waitState(third, "ready once NATS is back", is(reducer.StateReady)))
 	for _, id := range []events.ProgramID{first, second, third} {

@@ -110,3 +110,35 @@ func monitorMux(reg *prometheus.Registry, log *slog.Logger, checks []Check) http
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: checkTimeout}))
 	return mux
 }
+
+// Gate is a check that fails until the service has started, and then is the service's own checks. The zero value is ready for use.
+type Gate struct {
+	mu     sync.Mutex
+	opened bool
+	checks []Check
+}
+
+// Check returns the gate as a check.
+func (g *Gate) Check(name string) Check {
+	return Check{Name: name, Ready: func(ctx context.Context) error {
+		g.mu.Lock()
+		opened, checks := g.opened, g.checks
+		g.mu.Unlock()
+		if !opened {
+			return errors.New("not yet")
+		}
+		for _, c := range checks {
+			if err := c.Ready(ctx); err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+		}
+		return nil
+	}}
+}
+
+// Open says that the service has started, and what it needs from here on.
+func (g *Gate) Open(checks ...Check) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened, g.checks = true, checks
+}
