@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+type deployCmd struct {
+	Dir    string  `arg:"" help:"Folder with a Dockerfile." type:"path"`
+	User   string  `short:"u" required:"" help:"Owner of the program." placeholder:"NAME"`
+	Start  bool    `help:"Start it at once."`
+	Memory string  `help:"Most memory, such as 256m or 1g." placeholder:"SIZE"`
+	Cpus   float64 `help:"Most CPUs, such as 0.5." placeholder:"N"`
+	Pids   int64   `help:"Most processes and threads." placeholder:"N"`
+	waitFlags
+}
+
+type deployed struct {
+	ProgramID events.ProgramID `json:"programId"`
+	*outcome
+}
+
+func (cmd *deployCmd) Run(a *app) error {
+	user, err := parseUser(cmd.User)
+	if err != nil {
+		return err
+	}
+	limits, err := cmd.limits()
+	if err != nil {
+		return err
+	}
+	if cmd.Wait && !cmd.Start {
+		return wrongUsage("--wait needs --start: a program that is only created does nothing to wait for")
+	}
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	line := a.progress()
+	id, err := c.Deploy(a.ctx, cmd.Dir, user, client.DeployOptions{Limits: limits, Progress: func(sent, total int64) {
+		line.show("uploading %s of %s", bytes(sent), bytes(total))
+	}})
+	line.clear()
+	if err != nil {
+		return err
+	}
+	if !a.json() {
+		a.printLine(string(id)) // At once: it may take long until the program runs, and it is there already.
+	}
+	if !cmd.Start {
+		return a.printIfJSON(deployed{ProgramID: id})
+	}
+	seq, err := c.Start(a.ctx, id)
+	if err != nil {
+		return errors.Join(err, a.printIfJSON(deployed{ProgramID: id}))
+	}
+	out, err := a.await(c, id, seq, cmd.waitFlags)
+	if err != nil {
+		return errors.Join(err, a.printIfJSON(deployed{ProgramID: id}))
+	}
+	if err := a.printIfJSON(deployed{ProgramID: id, outcome: &out}); err != nil {
+		return err
+	}
+	return a.judge(id, out, cmd.Wait, startWanted)
+}
+
+func (cmd *deployCmd) limits() (events.Limits, error) {
+	memory, err := parseSize(cmd.Memory)
+	if err != nil {
+		return events.Limits{}, err
+	}
+	if !(cmd.Cpus >= 0 && cmd.Cpus < 1e6) {
+		return events.Limits{}, wrongUsage("--cpus %v is not a number of CPUs", cmd.Cpus)
+	}
+	limits := events.Limits{MemoryBytes: memory, CPUMillis: int64(math.Round(cmd.Cpus * 1000)), Pids: cmd.Pids}
+	if err := limits.Validate(); err != nil {
+		return events.Limits{}, wrongUsage("%s", err)
+	}
+	return limits, nil
+}
+
+// parseSize reads a number of bytes, in powers of 1024 with k, m or g; "" is 0.
+func parseSize(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, shift := strings.ToLower(s), 0
+	for i, unit := range []string{"k", "m", "g"} {
+		if rest, found := strings.CutSuffix(number, unit); found {
+			number, shift = rest, 10*(i+1)
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > math.MaxInt64>>shift {
+		return 0, wrongUsage("--memory %q is not a size such as 256m or 1g", s)
+	}
+	return n << shift, nil
+}
+
+// bytes writes a size for people.
+func bytes(n int64) string {
+	switch {
+	case n < 10<<10:
+		return strconv.FormatInt(n, 10) + " B"
+	case n < 10<<20:
+		return strconv.FormatInt(n>>10, 10) + " KiB"
+	}
+	return strconv.FormatInt(n>>20, 10) + " MiB"
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/natsserver"
+	"github.com/rlaaudgjs5638/hersh/internal/service"
+	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
+)
+
+type devCmd struct {
+	Dir      string `help:"Folder for everything that is kept." default:"~/.hersh" type:"path"`
+	Listen   string `help:"Address of the NATS server; port 0 is any free one." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
+	Runtime  string `help:"Container runtime: runsc is gVisor; runc is a weaker sandbox." enum:"runsc,runc" default:"runsc"`
+	Fake     bool   `help:"Run no containers: everything is only pretended, without Docker."`
+	Http     string `help:"Address for /healthz, /readyz and /metrics. Default: off." placeholder:"HOST:PORT"`
+	LogLevel string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"warn"`
+}
+
+// syncAlways is what `hersh doctor` is told of the NATS server of this process.
+const syncAlways = "always"
+
+func (cmd *devCmd) Run(a *app) error {
+	log, err := service.NewLogger(a.errOut, service.LogText, cmd.LogLevel)
+	if err != nil {
+		return wrongUsage("%s", err)
+	}
+	host, port, err := splitListen(cmd.Listen)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockDir(cmd.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	hostID, err := devHostID(cmd.Dir)
+	if err != nil {
+		return err
+	}
+	srv, err := startNATS(cmd.Dir, host, port, log)
+	if err != nil {
+		return err
+	}
+	defer srv.Shutdown()
+	nc, err := bus.Dial(srv.URL(), "hersh dev", log)
+	if err != nil {
+		return err
+	}
+	defer closeConn(nc)
+	return cmd.serve(a, nc, hostID, log)
+}
+
+// serve runs the supervisor and the executor until Ctrl-C.
+func (cmd *devCmd) serve(a *app, nc *nats.Conn, hostID events.HostID, log *slog.Logger) error {
+	registry := service.NewRegistry()
+	sup, err := supervisord.Start(a.ctx, nc, supervisord.Options{
+		Name: string(hostID), Log: log, Registry: registry, Metadata: map[string]string{metaSync: syncAlways},
+	})
+	if err != nil {
+		return err
+	}
+	defer sup.Stop()
+	exec, err := startExecutor(a.ctx, nc, executorOptions{
+		hostID: hostID, dir: cmd.Dir, runtime: cmd.Runtime, fake: cmd.Fake, log: log, registry: registry,
+	})
+	if err != nil {
+		return err
+	}
+	defer exec.Stop()
+	monitor, err := service.StartMonitor(cmd.Http, registry, log, append(sup.Checks(), exec.Checks()...)...)
+	if err != nil {
+		return err
+	}
+	defer monitor.Stop()
+	if err := cmd.banner(a, nc.ConnectedUrl(), monitor.Addr()); err != nil {
+		return err
+	}
+	<-a.ctx.Done()
+	if !a.json() {
+		a.note("Stopping. What is in hand is finished or handed back; containers go on running.")
+	}
+	return nil
+}
+
+func (cmd *devCmd) banner(a *app, url, monitor string) error {
+	if a.json() {
+		return a.print(map[string]string{"server": url, "dir": cmd.Dir})
+	}
+	runtime := "runsc (gVisor)"
+	switch {
+	case cmd.Fake:
+		runtime = "none: everything is only pretended (--fake)"
+	case cmd.Runtime == "runc":
+		runtime = "runc: programs share this machine's kernel, a weaker sandbox than gVisor"
+	}
+	server := ""
+	if url != "nats://127.0.0.1:4222" {
+		server = "  export NATS_URL=" + url + "\n"
+	}
+	fmt.Fprintf(a.out, `Hersh is running.
+
+  NATS server  %s
+  containers   %s
+  kept in      %s
+`, url, runtime, cmd.Dir)
+	if monitor != "" {
+		fmt.Fprintf(a.out, "  metrics      http://%s/metrics\n", monitor)
+	}
+	_, err := fmt.Fprintf(a.out, `
+In another terminal:
+
+%s  hersh deploy DIR --user alice --start --wait
+  hersh ps
+  nats sub 'hersh.feed.>'    (any NATS client can watch and take part)
+
+Ctrl-C ends it.
+`, server)
+	return err
+}
+
+// splitListen reads host:port. NATS takes -1 for any free port.
+func splitListen(listen string) (string, int, error) {
+	host, text, err := net.SplitHostPort(listen)
+	port, convErr := strconv.Atoi(text)
+	if err != nil || convErr != nil || port < 0 || port > 65535 {
+		return "", 0, wrongUsage("--listen %q is not an address like 127.0.0.1:4222", listen)
+	}
+	if host == "" {
+		host = "127.0.0.1" // Nothing asks for a password here, so other machines are let in only by name.
+	}
+	return host, port, nil
+}
+
+// lockDir makes sure that this process is the only one that works in the folder. The lock goes with the process.
+func lockDir(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close() // Nothing was written.
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, sentence(fmt.Sprintf("another `hersh dev` runs on %s. Stop it, or name another folder with --dir.", dir))
+		}
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// devHostID is the host ID of the folder, made once. It is random, since several may share one Docker daemon, where each touches only
+// the containers of its own host.
+func devHostID(dir string) (events.HostID, error) {
+	path := filepath.Join(dir, "host-id")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		random := make([]byte, 4)
+		_, _ = rand.Read(random) // Never fails.
+		data = []byte("dev-" + hex.EncodeToString(random))
+		err = os.WriteFile(path, append(data, '\n'), 0o600)
+	}
+	if err != nil {
+		return "", err
+	}
+	id, err := events.ParseHostID(strings.TrimSpace(string(data)))
+	if err != nil {
+		return "", sentence(fmt.Sprintf("%s does not hold a host ID: %s. Programs of this folder are on that host; put it right.", path, err))
+	}
+	return id, nil
+}
+
+func startNATS(dir, host string, port int, log *slog.Logger) (*natsserver.Server, error) {
+	// Asked beforehand: the server itself would say it in its log only, after a minute.
+	probe, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, sentence(fmt.Sprintf("port %d of %s is in use. Another NATS server or `hersh dev` may run there; stop it, or choose another with --listen.", port, host))
+	case err != nil:
+		return nil, sentence(fmt.Sprintf("cannot listen on %s port %d: %s.", host, port, rootCause(err)))
+	}
+	_ = probe.Close() // Nothing came of it.
+	if port == 0 {
+		port = -1
+	}
+	return natsserver.Start(natsserver.Options{Dir: filepath.Join(dir, "nats"), Host: host, Port: port, Log: log})
+}
+
+// closeConn waits until the connection is closed: its callbacks may still run.
+func closeConn(nc *nats.Conn) {
+	closed := nc.StatusChanged(nats.CLOSED)
+	nc.Close()
+	<-closed
+}

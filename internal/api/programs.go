@@ -1,0 +1,188 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/client/wire"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+// create makes a program from a source that is there. Repeating it with the same ID and content changes nothing.
+func (s *Server) create(ctx context.Context, user events.UserID, req wire.CreateRequest) (wire.CreateReply, error) {
+	first, err := firstEvent(req)
+	if err != nil {
+		return wire.CreateReply{}, err
+	}
+	id := req.ProgramID
+	if id == "" {
+		id = events.NewProgramID(user, first.BuildID)
+	} else if err := ownProgram(user, id); err != nil {
+		return wire.CreateReply{}, err
+	}
+	if id.Build() != first.BuildID {
+		return wire.CreateReply{}, fail(wire.CodeBadRequest, "program ID %s is not one of build %s", id, first.BuildID)
+	}
+	reply := wire.CreateReply{ProgramID: id, BuildID: first.BuildID}
+	if req.ProgramID != "" {
+		done, err := s.createdBefore(ctx, id, first)
+		if done || err != nil {
+			return reply, err
+		}
+	}
+	found, err := s.bus.HasSource(ctx, user, req.SourceDigest)
+	if err != nil {
+		return reply, err
+	}
+	if !found {
+		return reply, fail(wire.CodeConflict, "source %s is not there; upload it first", first.BuildID)
+	}
+	if err := s.bus.Create(ctx, id, first); err != nil {
+		return reply, err
+	}
+	// So that the program is in the next list; where that fails, its wake-up does the same in a moment.
+	if _, err := s.reconciler.Reconcile(ctx, id, 1); err != nil {
+		s.log.Warn("a new program is not in the read model yet", "program", id, "error", err)
+	}
+	return reply, nil
+}
+
+func firstEvent(req wire.CreateRequest) (events.ProgramCreated, error) {
+	build, err := events.NewBuildID(req.SourceDigest)
+	if err == nil {
+		err = req.Limits.Validate()
+	}
+	if err != nil {
+		return events.ProgramCreated{}, fail(wire.CodeBadRequest, "%s", err)
+	}
+	return events.ProgramCreated{BuildID: build, SourceDigest: req.SourceDigest, Limits: req.Limits}, nil
+}
+
+// createdBefore reports whether an earlier request made this very program. Another one under the same ID is a conflict.
+func (s *Server) createdBefore(ctx context.Context, id events.ProgramID, first events.ProgramCreated) (bool, error) {
+	cp, err := s.reconciler.Reconcile(ctx, id, 0)
+	if err != nil || cp.State.SourceDigest == "" {
+		return false, err // Not there, or its first event was never stored: create goes on from there.
+	}
+	if cp.State.SourceDigest != first.SourceDigest || cp.State.Limits != first.Limits {
+		return false, fail(wire.CodeConflict, "program %s exists already, with another source or other limits", id)
+	}
+	return true, nil
+}
+
+func (s *Server) list(ctx context.Context, user events.UserID, req wire.ListRequest) (wire.ListReply, error) {
+	return listPage(s.bus.Checkpoints(ctx, user), req)
+}
+
+func (s *Server) listAll(ctx context.Context, req wire.ListRequest) (wire.ListReply, error) {
+	return listPage(s.bus.Checkpoints(ctx, ""), req)
+}
+
+// listPage returns those of the checkpoints that follow the request's After, as many as fit.
+func listPage(all iter.Seq2[reducer.Checkpoint, error], req wire.ListRequest) (wire.ListReply, error) {
+	reply := wire.ListReply{Programs: []reducer.Checkpoint{}}
+	limit, err := pageLimit(req.Limit)
+	if err != nil {
+		return reply, err
+	}
+	var rest []reducer.Checkpoint
+	for cp, err := range all {
+		if err != nil {
+			return reply, err
+		}
+		if cp.State.ID > req.After {
+			rest = append(rest, cp)
+		}
+	}
+	slices.SortFunc(rest, func(a, b reducer.Checkpoint) int { return strings.Compare(string(a.State.ID), string(b.State.ID)) })
+	size := 0
+	for i, cp := range rest {
+		data, err := json.Marshal(cp)
+		if err != nil {
+			return reply, err
+		}
+		size += len(data) + 1
+		if i == limit || i > 0 && size > wire.MaxPageBytes {
+			reply.Next = rest[i-1].State.ID
+			break
+		}
+		reply.Programs = append(reply.Programs, cp)
+	}
+	return reply, nil
+}
+
+// get returns the newest state, which it brings about: no client sees the read model lag behind what it published itself.
+func (s *Server) get(ctx context.Context, user events.UserID, req wire.ProgramRequest) (wire.GetReply, error) {
+	cp, err := s.newest(ctx, user, req.ProgramID)
+	if err != nil {
+		return wire.GetReply{}, err
+	}
+	since, err := s.since(ctx, cp)
+	if err != nil {
+		return wire.GetReply{}, err
+	}
+	return wire.GetReply{Checkpoint: cp, Since: since}, nil
+}
+
+func (s *Server) newest(ctx context.Context, user events.UserID, id events.ProgramID) (reducer.Checkpoint, error) {
+	if err := ownProgram(user, id); err != nil {
+		return reducer.Checkpoint{}, err
+	}
+	cp, err := s.reconciler.Reconcile(ctx, id, 0)
+	if err == nil && cp.Seq == 0 {
+		err = noProgram(id)
+	}
+	return cp, err
+}
+
+// since looks up when a program came into the state of its checkpoint.
+func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (time.Time, error) {
+	var since time.Time
+	for step, err := range reducer.Replay(reducer.NewCheckpoint(cp.State.ID), s.bus.Read(ctx, cp.State.ID, 0)) {
+		if err != nil {
+			return time.Time{}, err
+		}
+		if step.Seq > cp.Seq {
+			break
+		}
+		if since.IsZero() || step.After.State != step.Before.State {
+			since = step.Time
+		}
+	}
+	return since, nil
+}
+
+// delete removes a program that runs nowhere. What was built or run of it is removed by the hosts, which find it to be nobody's.
+func (s *Server) delete(ctx context.Context, user events.UserID, req wire.ProgramRequest) (wire.DeleteReply, error) {
+	cp, err := s.newest(ctx, user, req.ProgramID)
+	if err != nil {
+		return wire.DeleteReply{}, err
+	}
+	if why := whyNotDelete(cp.State); why != "" {
+		return wire.DeleteReply{}, fail(wire.CodeConflict, "program %s cannot be deleted: %s", req.ProgramID, why)
+	}
+	if err := s.bus.Remove(ctx, req.ProgramID); err != nil {
+		return wire.DeleteReply{}, err
+	}
+	s.log.Info("deleted a program", "program", req.ProgramID, "seq", cp.Seq)
+	return wire.DeleteReply{ProgramID: req.ProgramID}, nil
+}
+
+func whyNotDelete(state reducer.ProgramState) string {
+	switch state.State {
+	case reducer.StateCreated, reducer.StateStopped:
+		return ""
+	case reducer.StateError:
+		if state.ContainerID == "" {
+			return ""
+		}
+		return "it ended in Error and its container is still there; stop it first"
+	}
+	return fmt.Sprintf("it is %s; stop it first", state.State)
+}
