@@ -55,7 +55,11 @@ images: ## Build the images of docker-compose.dev.yml, FROM scratch, from static
 	$(BUILD) -o bin/static/nats-server github.com/nats-io/nats-server/v2
 	@cp deploy/dev/nats.conf bin/static/
 	@for image in supervisor executor nats; do \
-		DOCKER_BUILDKIT=0 docker build --quiet --tag hersh/$$image:dev --file deploy/images/$$image.Dockerfile bin/static || exit 1; done
+		DOCKER_BUILDKIT=0 docker build --quiet --tag hersh/$$image:dev --file deploy/images/$$image.Dockerfile bin/static 2>/dev/null || exit 1; done
+
+.PHONY: compose-test
+compose-test: build images examples ## Run docker-compose.dev.yml: two users' programs on two supervisors and two executors.
+	@scripts/compose-test.sh
 
 .PHONY: tools
 tools:

@@ -266,17 +266,13 @@ func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
 }
 
 func (e *Executor) beatLoop(ctx context.Context) {
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
-	for {
+	for ctx.Err() == nil {
+		wait := beatEvery
 		if err := e.beat(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("cannot send a heartbeat", "error", err)
+			wait = retryAfter
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+		pause(ctx, wait)
 	}
 }
 
