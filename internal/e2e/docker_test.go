@@ -60,21 +60,26 @@ func (s *system) hostID(host string) events.HostID {
 // deploy uploads a source folder and creates a program of it.
 func (s *system) deploy(user events.UserID, dir string) events.ProgramID {
 	s.t.Helper()
+	return deploy(s.t, s.bus, user, dir)
+}
+
+func deploy(t testing.TB, b *bus.Bus, user events.UserID, dir string) events.ProgramID {
+	t.Helper()
 	var tarball bytes.Buffer
-	digest, err := source.Pack(s.t.Context(), &tarball, dir)
+	digest, err := source.Pack(t.Context(), &tarball, dir)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	if err := s.bus.PutSource(s.t.Context(), user, digest, &tarball); err != nil {
-		s.t.Fatal(err)
+	if err := b.PutSource(t.Context(), user, digest, &tarball); err != nil {
+		t.Fatal(err)
 	}
 	build, err := events.NewBuildID(digest)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	id := events.NewProgramID(user, build)
-	if err := s.bus.Create(s.t.Context(), id, events.ProgramCreated{BuildID: build, SourceDigest: digest}); err != nil {
-		s.t.Fatal(err)
+	if err := b.Create(t.Context(), id, events.ProgramCreated{BuildID: build, SourceDigest: digest}); err != nil {
+		t.Fatal(err)
 	}
 	return id
 }

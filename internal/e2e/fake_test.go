@@ -40,8 +40,8 @@ func newFakeSystem(t *testing.T) *fakeSystem {
 	return &fakeSystem{t: t, nats: server, bus: server.Bus(t)}
 }
 
-// run runs something until the returned function is called, or the test ends.
-func run(t *testing.T, fn func(context.Context) error) (stop func()) {
+// serve runs something until the returned function is called, or the test ends.
+func serve(t *testing.T, fn func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -57,12 +57,12 @@ func run(t *testing.T, fn func(context.Context) error) (stop func()) {
 
 func (s *fakeSystem) startSupervisor(name string) (stop func()) {
 	sup := supervisor.New(s.nats.Bus(s.t), name, natstest.Log(s.t), supervisor.NewMetrics(prometheus.NewRegistry()))
-	return run(s.t, sup.Run)
+	return serve(s.t, sup.Run)
 }
 
 func (s *fakeSystem) startExecutor(id events.HostID, host executor.Host) (stop func()) {
 	exec := executor.New(id, s.nats.Bus(s.t), host, executor.Options{BuildSlots: 2, RunSlots: 2}, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
-	return run(s.t, exec.Run)
+	return serve(s.t, exec.Run)
 }
 
 func (s *fakeSystem) create(user events.UserID) events.ProgramID {
@@ -93,7 +93,7 @@ func (s *fakeSystem) waitState(id events.ProgramID, what string, want func(reduc
 	return waitState(s.t, s.bus, id, what, want)
 }
 
-func waitState(t *testing.T, b *bus.Bus, id events.ProgramID, what string, want func(reducer.ProgramState) bool) reducer.ProgramState {
+func waitState(t testing.TB, b *bus.Bus, id events.ProgramID, what string, want func(reducer.ProgramState) bool) reducer.ProgramState {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
@@ -138,7 +138,7 @@ func fold(ctx context.Context, b *bus.Bus, id events.ProgramID) (reducer.Checkpo
 }
 
 // history is the log of a program, a line an event.
-func history(t *testing.T, b *bus.Bus, id events.ProgramID) string {
+func history(t testing.TB, b *bus.Bus, id events.ProgramID) string {
 	t.Helper()
 	var lines []string
 	for step, err := range reducer.Replay(reducer.NewCheckpoint(id), b.Read(context.WithoutCancel(t.Context()), id, 0)) {
