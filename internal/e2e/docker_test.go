@@ -396,3 +396,23 @@ func write(t *testing.T, path string, data []byte, mode os.FileMode) {
 		t.Fatal(err)
 	}
 }
+
+// The seed's complete lifecycle example, in one process on real Docker.
+func TestDockerLifecycleExample(t *testing.T) {
+	t.Parallel()
+	docker := dockertest.Require(t)
+	example := commands.command(t, module+"/examples/lifecycle")
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	id := "my-prog-" + docker.Run[:10]
+	out, err := exec.CommandContext(ctx, example, "-dir", t.TempDir(), "-runtime", docker.Runtime(), "-id", id, docker.Source("wait")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if want := id + " is Ready\n" + id + " is Stopped\n"; string(out) != want {
+		t.Errorf("it printed %q, want %q", out, want)
+	}
+	if left := docker.Containers(compose.LabelProgram + "=" + id); len(left) != 0 {
+		t.Errorf("containers after its end: %v", left)
+	}
+}
