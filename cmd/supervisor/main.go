@@ -18,6 +18,9 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
 )
 
+// minHostTTL leaves room for two heartbeats that are late.
+const minHostTTL = 10 * time.Second
+
 type flags struct {
 	Server string `help:"Addresses of the NATS servers, separated by commas." env:"NATS_URL" default:"nats://127.0.0.1:4222"`
 	HTTP   string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8081"`
@@ -49,6 +52,9 @@ func run(f flags) error {
 		if f.Name, err = defaultName(); err != nil {
 			return err
 		}
+	}
+	if f.HostTTL < minHostTTL {
+		return fmt.Errorf("--host-ttl %s is too short: executors send a heartbeat every 3s, so give at least %s", f.HostTTL, minHostTTL)
 	}
 	ctx, stop := service.UntilSignal(context.Background(), log)
 	defer stop()

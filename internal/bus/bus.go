@@ -23,7 +23,7 @@ const (
 	hostTTL          = 30 * time.Second // A host that says nothing for so long is lost.
 	hostMarkerTTL    = 10 * time.Minute // How long watchers can see that it was.
 	leaseTTL         = 45 * time.Second
-	maxSourceBytes   = 10 << 30 // All source tarballs.
+	maxSourceBytes   = 4 << 30 // All source tarballs. The server reserves it, so a small disk must have it.
 	apiTimeout       = 10 * time.Second
 	bucketLeases     = "HERSH_LEASES"
 )

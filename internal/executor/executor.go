@@ -16,7 +16,7 @@ import (
 
 const (
 	compareEvery  = 30 * time.Second
-	beatEvery     = 8 * time.Second // Less than a third of the TTL of a heartbeat.
+	beatEvery     = 3 * time.Second // Less than a third of the least TTL of a heartbeat.
 	retryAfter    = time.Second     // Between tries of a comparison or of Docker's event stream.
 	maxRetryAfter = 30 * time.Second
 	exitBuffer    = 256 // Exits that wait to be settled; past it a comparison finds them.

@@ -64,6 +64,8 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 			o.Log.Error("the supervisor stopped", "error", err)
 		}
 	})
+	watch := supervisor.NewHostWatch(b, b.HostTTL(), o.Log, time.Now())
+	s.group.Go(func() { watch.Run(loopCtx) })
 	return s, nil
 }
 
