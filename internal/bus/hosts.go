@@ -16,9 +16,6 @@ import (
 // HostTTL is how long a host may say nothing before it is lost.
 func (b *Bus) HostTTL() time.Duration { return b.opts.HostTTL }
 
-// HostTTL is how long a host may say nothing before it is lost.
-func (b *Bus) HostTTL() time.Duration { return b.opts.HostTTL }
-
 // Beat stores the heartbeat of a host. Its key expires when no other follows within the TTL of the bucket.
 func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
 	data, err := json.Marshal(beat)
