@@ -24,6 +24,7 @@ func (b *Builder) ToDockerRunArgs(spec *ComposeSpec) ([]string, error) {
 		"--memory-swap=" + strconv.FormatInt(s.MemSwapLimit, 10),
 		"--pids-limit=" + strconv.FormatInt(s.PidsLimit, 10),
 		"--cpus=" + strconv.FormatFloat(s.CPUs, 'f', -1, 64),
+		"--ulimit=" + UlimitOpenFiles + "=" + strconv.FormatInt(s.Ulimits[UlimitOpenFiles], 10),
 		"--log-driver=" + s.Logging.Driver,
 	}
 	args = append(args, pairs("--log-opt=", s.Logging.Options)...)

@@ -40,7 +40,7 @@ func TestGenerateSpec(t *testing.T) {
 	want := Service{
 		Image: testImage, ContainerName: "hersh-" + string(testID) + "-3", Runtime: "runsc", ReadOnly: true, NetworkMode: "none",
 		Volumes: []string{"/srv/hersh/x/state:/state:rw"}, SecurityOpt: []string{"no-new-privileges:true"}, CapDrop: []string{"ALL"},
-		MemLimit: 256 << 20, MemSwapLimit: 256 << 20, PidsLimit: 256, CPUs: 0.5, Restart: "no",
+		MemLimit: 256 << 20, MemSwapLimit: 256 << 20, PidsLimit: 256, CPUs: 0.5, Ulimits: map[string]int64{"nofile": 16384}, Restart: "no",
 		Labels: map[string]string{
 			"hersh.program": string(testID), "hersh.user": "alice", "hersh.attempt": "3", "hersh.host": "h1", "hersh.test": "a $run",
 		},
@@ -188,6 +188,12 @@ func hostileSpecs() []hostile {
 		{"CPUs too fine", func(s *Service) { s.CPUs = 0.12345 }, ErrLimitRange},
 		{"CPUs too few", func(s *Service) { s.CPUs = 0.001 }, ErrLimitRange},
 
+		{"open files unlimited", func(s *Service) { s.Ulimits = nil }, ErrLimitMissing},
+		{"open files negative", func(s *Service) { s.Ulimits[UlimitOpenFiles] = -1 }, ErrLimitMissing},
+		{"open files too many", func(s *Service) { s.Ulimits[UlimitOpenFiles] = 1<<20 + 1 }, ErrLimitRange},
+		{"open files too few", func(s *Service) { s.Ulimits[UlimitOpenFiles] = 3 }, ErrLimitRange},
+		{"another ulimit", func(s *Service) { s.Ulimits["rtprio"] = 99 }, ErrForbiddenField},
+
 		{"logs absent", func(s *Service) { s.Logging = Logging{} }, ErrLoggingUnbounded},
 		{"logs elsewhere", func(s *Service) { s.Logging.Driver = "syslog" }, ErrLoggingUnbounded},
 		{"logs without options", func(s *Service) { s.Logging.Options = nil }, ErrLoggingUnbounded},
@@ -245,7 +251,7 @@ func hostileSpecs() []hostile {
 func forbiddenFields() []hostile {
 	accepted := reflect.ValueOf(Service{
 		Image: "x", ContainerName: "x", Runtime: "x", ReadOnly: true, NetworkMode: "x", Volumes: []string{"x"}, SecurityOpt: []string{"x"},
-		CapDrop: []string{"x"}, MemLimit: 1, MemSwapLimit: 1, PidsLimit: 1, CPUs: 1, Environment: map[string]string{"x": ""},
+		CapDrop: []string{"x"}, MemLimit: 1, MemSwapLimit: 1, PidsLimit: 1, CPUs: 1, Ulimits: map[string]int64{"x": 1}, Environment: map[string]string{"x": ""},
 		Labels: map[string]string{"x": ""}, Restart: "x", Logging: Logging{Driver: "x"}, Ports: []string{"x"}, CapAdd: []string{"x"},
 	})
 	var tests []hostile
@@ -352,7 +358,7 @@ func TestToDockerRunArgs(t *testing.T) {
 	spec.Services[ServiceName] = service
 	want := []string{
 		"--name=hersh-my-prog-3", "--runtime=runsc", "--read-only", "--network=none", "--restart=no", "--memory=268435456",
-		"--memory-swap=268435456", "--pids-limit=256", "--cpus=0.5", "--log-driver=json-file", "--log-opt=max-file=3",
+		"--memory-swap=268435456", "--pids-limit=256", "--cpus=0.5", "--ulimit=nofile=16384", "--log-driver=json-file", "--log-opt=max-file=3",
 		"--log-opt=max-size=10m", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--volume=/srv/a b/state:/state:rw",
 		"--label=b=a=b", "--label=hersh.attempt=3", "--label=hersh.host=h1", "--label=hersh.program=my-prog", "--label=hersh.test=a $run",
 		"--env=A=1", "--env=HOME=", testImage,
@@ -469,7 +475,7 @@ func FuzzSpec(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, a, b string, n int64) {
 		s := base()
 		// Each case is left valid but for what came in, so that it is the field that decides.
-		switch which % 14 {
+		switch which % 15 {
 		case 0:
 			s.Image = a
 		case 1:
@@ -498,6 +504,8 @@ func FuzzSpec(f *testing.F) {
 			s.Restart, s.Logging.Driver = a, b
 		case 13:
 			s.Labels[LabelProgram], s.ContainerName = a, ContainerName(events.ProgramID(a), 3)
+		case 14:
+			s.Ulimits[a], s.Ulimits[UlimitOpenFiles] = n, n/2
 		}
 		args, err := NewBuilder().ToDockerRunArgs(&ComposeSpec{Services: map[string]Service{ServiceName: s}})
 		if err == nil {
@@ -558,6 +566,8 @@ func checkArgs(t *testing.T, args []string) {
 			ok = value[0] == '/' && strings.Count(value, ":") == 2 && strings.HasSuffix(value, ":/state:rw") && !strings.Contains(value, "/../")
 		case "--log-driver":
 			ok = value == "json-file"
+		case "--ulimit":
+			ok = strings.HasPrefix(value, "nofile=") && len(value) > len("nofile=") && strings.Trim(value[len("nofile="):], "0123456789") == ""
 		case "--memory", "--memory-swap", "--pids-limit", "--cpus":
 			ok = strings.Trim(value, "0123456789.") == "" && strings.Trim(value, "0.") != ""
 		case "--log-opt", "--label", "--env":
@@ -571,7 +581,7 @@ func checkArgs(t *testing.T, args []string) {
 		}
 	}
 	for _, flag := range []string{"--name", "--runtime", "--read-only", "--network", "--cap-drop", "--security-opt", "--volume",
-		"--memory", "--memory-swap", "--pids-limit", "--cpus", "--log-driver"} {
+		"--memory", "--memory-swap", "--pids-limit", "--cpus", "--ulimit", "--log-driver"} {
 		if seen[flag] != 1 {
 			t.Errorf("%s is there %d times in %q", flag, seen[flag], args)
 		}

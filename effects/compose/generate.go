@@ -30,6 +30,7 @@ func (b *Builder) GenerateSpec(opts BuildOpts) (*ComposeSpec, error) {
 		MemSwapLimit:  memory,
 		PidsLimit:     cmp.Or(opts.Limits.Pids, DefaultPids),
 		CPUs:          float64(cmp.Or(opts.Limits.CPUMillis, DefaultCPUMillis)) / 1000,
+		Ulimits:       map[string]int64{UlimitOpenFiles: DefaultOpenFiles},
 		Labels:        opts.labels(),
 		Restart:       restartNo,
 		Logging:       defaultLogging(),

@@ -35,7 +35,11 @@ const (
 	DefaultMemoryBytes = 256 << 20
 	DefaultCPUMillis   = 1000
 	DefaultPids        = 256
+	DefaultOpenFiles   = 16384 // Files that one process may have open; Docker's own default is a million.
 )
+
+// UlimitOpenFiles is the name of the one ulimit that a spec sets.
+const UlimitOpenFiles = "nofile"
 
 // The labels of a container. They say whose it is; an executor touches no container without them.
 const (
@@ -59,7 +63,7 @@ var (
 	ErrNetworkForbidden   = errors.New("network mode must be none or bridge")
 	ErrCapability         = errors.New("every capability must be dropped and none added")
 	ErrSecurityOpt        = errors.New("security options must be no-new-privileges:true and nothing else")
-	ErrLimitMissing       = errors.New("memory, CPUs and processes must be limited")
+	ErrLimitMissing       = errors.New("memory, CPUs, processes and open files must be limited")
 	ErrLimitRange         = errors.New("limit is outside of what a host can mean")
 	ErrLoggingUnbounded   = errors.New("logs must be json-file with a max-size and a max-file")
 	ErrRestartForbidden   = errors.New("Docker must not restart a container by itself")
@@ -94,6 +98,7 @@ type Service struct {
 	MemSwapLimit  int64             `json:"memswap_limit,omitempty"` // Bytes of memory and swap together; equal to MemLimit, so no swap.
 	PidsLimit     int64             `json:"pids_limit,omitempty"`    // Processes and threads.
 	CPUs          float64           `json:"cpus,omitempty"`          // Whole thousandths of a CPU, 0.5 is half of one.
+	Ulimits       map[string]int64  `json:"ulimits,omitempty"`       // UlimitOpenFiles only, soft and hard alike, for each process.
 	Environment   map[string]string `json:"environment,omitempty"`
 	Labels        map[string]string `json:"labels,omitempty"`
 	Restart       string            `json:"restart,omitempty"` // "no" or "", which is the same.
@@ -122,7 +127,6 @@ type Service struct {
 	Secrets           []string          `json:"secrets,omitempty"`
 	Configs           []string          `json:"configs,omitempty"`
 	Sysctls           map[string]string `json:"sysctls,omitempty"`
-	Ulimits           map[string]int64  `json:"ulimits,omitempty"`
 	OomKillDisable    bool              `json:"oom_kill_disable,omitempty"`
 	OomScoreAdj       int               `json:"oom_score_adj,omitempty"`
 	Networks          []string          `json:"networks,omitempty"`

@@ -35,6 +35,8 @@ const (
 	leastCPUs   = 0.01 // Docker refuses less.
 	mostCPUs    = 1024
 	mostPids    = 1 << 22 // The kernel's own limit.
+	leastFiles  = 64      // What a program needs to do anything at all.
+	mostFiles   = 1 << 20 // Docker's default, which is as good as no limit.
 )
 
 // ValidateSpec reports everything in a spec that is not on the allow-list, as one error in which errors.Is finds each
@@ -195,6 +197,12 @@ func (s Service) checkLimits() []error {
 	refuse(s.MemLimit > 0 && (s.MemLimit < leastMemory || s.MemLimit > mostMemory), ErrLimitRange, "mem_limit", s.MemLimit)
 	refuse(s.MemSwapLimit > 0 && s.MemSwapLimit != s.MemLimit, ErrLimitRange, "memswap_limit, which must be that of memory,", s.MemSwapLimit)
 	refuse(s.PidsLimit > mostPids, ErrLimitRange, "pids_limit", s.PidsLimit)
+	files := s.Ulimits[UlimitOpenFiles]
+	refuse(files <= 0, ErrLimitMissing, "ulimits.nofile", files)
+	refuse(files > 0 && (files < leastFiles || files > mostFiles), ErrLimitRange, "ulimits.nofile", files)
+	for _, name := range slices.Sorted(maps.Keys(s.Ulimits)) {
+		refuse(name != UlimitOpenFiles, ErrForbiddenField, "ulimits."+name, s.Ulimits[name])
+	}
 	refuse(s.CPUs > 0 && (s.CPUs < leastCPUs || s.CPUs > mostCPUs || float64(s.NanoCPUs()/1_000_000)/1000 != s.CPUs),
 		ErrLimitRange, "cpus", s.CPUs)
 	return found
@@ -252,7 +260,7 @@ func (s Service) checkForbidden() []error {
 		field, v := value.Type().Field(i), value.Field(i)
 		switch field.Name {
 		case "Image", "ContainerName", "Runtime", "ReadOnly", "NetworkMode", "Volumes", "SecurityOpt", "CapAdd", "CapDrop",
-			"MemLimit", "MemSwapLimit", "PidsLimit", "CPUs", "Environment", "Labels", "Restart", "Logging", "Ports":
+			"MemLimit", "MemSwapLimit", "PidsLimit", "CPUs", "Ulimits", "Environment", "Labels", "Restart", "Logging", "Ports":
 			continue
 		}
 		empty := v.IsZero() || (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0

@@ -43,6 +43,7 @@ type RealEffectHandler struct {
 	limits       events.Limits // Where a program's own are silent.
 	buildTimeout time.Duration
 	buildMemory  int64
+	buildNetwork string
 	patience     time.Duration
 	log          *slog.Logger
 }
@@ -77,6 +78,11 @@ func WithBuildTimeout(d time.Duration) Option {
 // WithBuildMemory bounds what a RUN step may use, in bytes; 0 is no bound.
 func WithBuildMemory(bytes int64) Option { return func(h *RealEffectHandler) { h.buildMemory = bytes } }
 
+// WithBuildNetwork sets the network of RUN steps: "" is the daemon's default, "none" is none.
+func WithBuildNetwork(mode string) Option {
+	return func(h *RealEffectHandler) { h.buildNetwork = mode }
+}
+
 // WithPatience says how long an effect is tried while Docker or the disk is out of order, before Execute returns nil.
 func WithPatience(d time.Duration) Option { return func(h *RealEffectHandler) { h.patience = d } }
 
@@ -99,28 +105,30 @@ func NewRealEffectHandler(storage *storage.Manager, builder *compose.Builder, do
 // makes every start fail.
 func (h *RealEffectHandler) SetDefaultRuntime(runtime string) { h.runtime = runtime }
 
-// Execute implements effects.EffectHandler. While Docker does not answer, or the disk is full, it tries again with growing waits,
-// and returns nil when its patience ends.
+// Execute implements effects.EffectHandler. While Docker does not answer, or the disk is full, it tries again with growing
+// waits, and returns nil when its patience ends.
 func (h *RealEffectHandler) Execute(ctx context.Context, eff effects.Effect) events.Event {
 	began := time.Now()
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+	var told error // The kind of outage that was logged last.
+	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
 		result, err := h.run(ctx, eff)
-		if err == nil {
+		switch {
+		case err == nil:
 			return result
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if !isOutage(err) {
+		case outage(err) == nil:
 			return failure(eff, err)
 		}
-		if wait == firstRetry {
-			h.log.Warn("cannot run an effect now, trying again", "effect", eff.Type(), "error", err)
+		if kind := outage(err); kind != told {
+			h.log.Warn("cannot run an effect now; trying again", "effect", eff.Type(), "error", err)
+			told = kind
 		}
 		if time.Since(began)+wait > h.patience || !pause(ctx, wait) {
 			return nil
 		}
 	}
+	return nil
 }
 
 // run runs an effect once. An error is a failure that failure makes the result of, an outage, or the end of ctx.
@@ -133,8 +141,7 @@ func (h *RealEffectHandler) run(ctx context.Context, eff effects.Effect) (events
 	case effects.StartRuntime:
 		return h.start(ctx, e)
 	case effects.StopRuntime:
-		err := h.docker.StopOwned(ctx, e.ContainerID, e.ProgramID, h.hostID)
-		return events.StopFinished{ContainerID: e.ContainerID, Success: true}, err
+		return h.stop(ctx, e)
 	case effects.FetchRuntimeStatus:
 		return h.status(ctx, e)
 	}
@@ -158,9 +165,28 @@ func failure(eff effects.Effect, err error) events.Event {
 	return nil
 }
 
-func isOutage(err error) bool {
-	return errors.Is(err, runtime.ErrUnavailable) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, storage.ErrBusy) ||
-		errors.Is(err, errSourceAway)
+// outage returns what is out of order, or nil when the error is a result: one that will be the same next time.
+func outage(err error) error {
+	for _, kind := range []error{runtime.ErrUnavailable, syscall.ENOSPC, storage.ErrBusy, errSourceAway} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return nil
+}
+
+// stop stops a container of the program on this host. What it has said to the end is kept, also when the process that
+// started it is not this one.
+func (h *RealEffectHandler) stop(ctx context.Context, e effects.StopRuntime) (events.Event, error) {
+	c, err := h.docker.Inspect(ctx, e.ContainerID)
+	if err == nil && h.owns(c) && (e.ProgramID == "" || c.ProgramID == e.ProgramID) {
+		err = h.follow(c)
+	}
+	if err != nil && !errors.Is(err, runtime.ErrNoContainer) {
+		return nil, err
+	}
+	err = h.docker.StopOwned(ctx, e.ContainerID, e.ProgramID, h.hostID)
+	return events.StopFinished{ContainerID: e.ContainerID, Success: true}, err
 }
 
 func (h *RealEffectHandler) status(ctx context.Context, e effects.FetchRuntimeStatus) (events.Event, error) {
@@ -171,7 +197,25 @@ func (h *RealEffectHandler) status(ctx context.Context, e effects.FetchRuntimeSt
 	case err != nil || c.Running || c.Created:
 		return nil, err
 	}
+	if h.owns(c) { // It may have ended while nobody followed its output; its last words are what people look for.
+		if err := h.follow(c); err != nil {
+			return nil, err
+		}
+	}
 	return events.RuntimeExited{ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled}, nil
+}
+
+func (h *RealEffectHandler) owns(c runtime.Container) bool { return c.HostID == h.hostID }
+
+// follow follows the output of a container to the program's log. A program whose folders are gone was deleted; nobody is
+// to read what its container says.
+func (h *RealEffectHandler) follow(c runtime.Container) error {
+	if !h.storage.ProgramExists(c.ProgramID) {
+		return nil
+	}
+	return h.docker.Follow(runtime.FollowOpts{
+		ContainerID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Path: h.outputPath(c.ProgramID), Sink: h.sink,
+	})
 }
 
 // Containers returns the containers of the host, running and dead.
@@ -192,9 +236,7 @@ func (h *RealEffectHandler) Containers(ctx context.Context) ([]effects.Container
 
 // Adopt goes on following the output of a container that an earlier process started. Doing it twice changes nothing.
 func (h *RealEffectHandler) Adopt(_ context.Context, c effects.Container) error {
-	return h.docker.Follow(runtime.FollowOpts{
-		ContainerID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Path: h.outputPath(c.ProgramID), Sink: h.sink,
-	})
+	return h.follow(runtime.Container{ID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt})
 }
 
 // Exits calls ended for each container of the host that ends, until ctx does or Docker's event stream breaks, which is the error. It

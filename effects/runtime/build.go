@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 
 // DefaultBuildTimeout bounds a build that names no limit of its own.
 const DefaultBuildTimeout = 30 * time.Minute
+
+// stepTime bounds how long the daemon may take to remove the container of an interrupted step.
+const stepTime = 15 * time.Second
 
 // BuildOpts says what to build.
 type BuildOpts struct {
@@ -57,20 +61,37 @@ func (m *DockerManager) Build(ctx context.Context, opts BuildOpts) (*BuildResult
 	return &BuildResult{ImageID: imageID, BuildID: opts.BuildID}, nil
 }
 
-func (m *DockerManager) build(ctx context.Context, opts BuildOpts) (string, error) {
+func (m *DockerManager) build(ctx context.Context, opts BuildOpts) (imageID string, err error) {
 	dockerfile, err := relativeDockerfile(opts.ContextPath, opts.Dockerfile)
 	if err != nil {
 		return "", err
 	}
+	const tries = 5
+	for range tries {
+		imageID, err = m.tryBuild(ctx, opts, dockerfile)
+		if !errors.Is(err, errCacheRace) || pause(ctx, leastBackoff) != nil {
+			return imageID, err
+		}
+	}
+	return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// errCacheRace says that the builder, looking for a step that it had run before, met an image that was removed at that moment.
+// It looks through all images that come from the same base, whoever built them, so that any removal can fail any build.
+var errCacheRace = errors.New("an image was removed while the builder looked at it")
+
+func (m *DockerManager) tryBuild(ctx context.Context, opts BuildOpts, dockerfile string) (string, error) {
 	log, err := openBuildLog(opts.BuildLogPath, opts.Output)
 	if err != nil {
 		return "", sortError(ctx, err)
 	}
 	output := &buildOutput{log: log}
-	err = m.runBuild(ctx, opts, dockerfile, output)
+	if err = refuseRemoteAdd(opts.ContextPath, dockerfile); err == nil {
+		err = m.runBuild(ctx, opts, dockerfile, output)
+	}
 	if err != nil {
-		log.line("ERROR: " + err.Error())
-		m.reap(ctx, output.running)
+		_ = log.line("ERROR: " + err.Error()) // The build's own error says more than that of its log.
+		m.awaitStep(ctx, output.running)
 	}
 	if closeErr := log.close(); err == nil {
 		err = sortError(ctx, closeErr)
@@ -111,25 +132,25 @@ func (m *DockerManager) runBuild(ctx context.Context, opts BuildOpts, dockerfile
 		return err
 	}
 	var failed *stepError
-	if errors.As(err, &failed) && ctx.Err() == nil && !isOutage(failed) {
-		return failed
+	switch {
+	case !errors.As(err, &failed) || ctx.Err() != nil || isOutage(failed):
+		return sortError(ctx, err)
+	case strings.Contains(failed.reason, `unable to find image "sha256:`):
+		return fmt.Errorf("%w: %w", errCacheRace, failed)
 	}
-	return sortError(ctx, err)
+	return failed
 }
 
-// reap makes sure that the container of an interrupted step is gone. The daemon removes it when it sees that the client has
-// left; this waits for that, and helps.
-func (m *DockerManager) reap(ctx context.Context, containerID string) {
+// awaitStep waits until the container of an interrupted step is gone: the daemon removes it when it sees that the client has
+// left. It only waits, since the ID is read from output that the step itself may have made up, to have somebody else's
+// container removed.
+func (m *DockerManager) awaitStep(ctx context.Context, containerID string) {
 	if containerID == "" {
 		return
 	}
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	if err := m.awaitGone(detached, containerID, 5*time.Second); err == nil {
-		return
-	}
-	if err := m.remove(detached, containerID); err != nil {
-		m.log.Warn("the container of a build could not be removed", "container", containerID, "error", err)
+	err := m.awaitGone(context.WithoutCancel(ctx), containerID, stepTime)
+	if err != nil {
+		m.log.Warn("the container of an interrupted build may still be there", "container", containerID, "error", err)
 	}
 }
 

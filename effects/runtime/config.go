@@ -39,9 +39,31 @@ func containerConfig(s compose.Service) (*container.Config, *container.HostConfi
 			MemorySwap: s.MemSwapLimit,
 			NanoCPUs:   s.NanoCPUs(),
 			PidsLimit:  &s.PidsLimit,
+			Ulimits:    ulimits(s),
 		},
 	}
 	return config, host
+}
+
+func ulimits(s compose.Service) []*container.Ulimit {
+	var list []*container.Ulimit
+	for _, name := range slices.Sorted(maps.Keys(s.Ulimits)) {
+		list = append(list, &container.Ulimit{Name: name, Soft: s.Ulimits[name], Hard: s.Ulimits[name]})
+	}
+	return list
+}
+
+// sameUlimits accepts what a daemon adds by its own configuration, which its operator chose, but for those that the spec sets.
+func sameUlimits(s compose.Service, made []*container.Ulimit) bool {
+	found := 0
+	for _, u := range made {
+		if limit, set := s.Ulimits[u.Name]; set {
+			if found++; u.Soft != limit || u.Hard != limit {
+				return false
+			}
+		}
+	}
+	return found == len(s.Ulimits)
 }
 
 // verify compares what Docker says it made with the spec. Its error wraps ErrSpecMismatch and names the first field that
@@ -63,10 +85,14 @@ func verify(s compose.Service, made container.InspectResponse) error {
 		field{"memory and swap limit", swapOK, h.MemorySwap},
 		field{"CPU limit", h.NanoCPUs == s.NanoCPUs() && h.CPUQuota == 0 && h.CPUPeriod == 0, h.NanoCPUs},
 		field{"process limit", pids == s.PidsLimit, pids},
+		field{"ulimits", sameUlimits(s, h.Ulimits), describeUlimits(h.Ulimits)},
+		field{"ulimits", slices.EqualFunc(h.Ulimits, ulimits(s), sameUlimit), h.Ulimits},
 		field{"log driver", h.LogConfig.Type == s.Logging.Driver, h.LogConfig.Type},
 		field{"log options", maps.Equal(h.LogConfig.Config, s.Logging.Options), h.LogConfig.Config},
 	)
 }
+
+func sameUlimit(a, b *container.Ulimit) bool { return *a == *b }
 
 // verifySandbox is the part of verify about what keeps a program in. Limits may be set differently at another time; this
 // may not.
@@ -92,9 +118,71 @@ func verifySandbox(s compose.Service, made container.InspectResponse) error {
 		field{"extra groups", len(h.GroupAdd) == 0, h.GroupAdd},
 		field{"sysctls", len(h.Sysctls) == 0, h.Sysctls},
 		field{"out-of-memory killer disabled", h.OomKillDisable == nil || !*h.OomKillDisable, "true"},
+		field{"labels", sameLabels(s.Labels, made.Config.Labels), made.Config.Labels},
 		field{"restart policy", h.RestartPolicy.IsNone(), h.RestartPolicy.Name},
 		field{"automatic removal", !h.AutoRemove, h.AutoRemove},
+		field{"networks", onlyNetwork(s, made), describeNetworks(made)},
+		field{"masked paths", contains(h.MaskedPaths, "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"), h.MaskedPaths},
+		field{"read-only paths", contains(h.ReadonlyPaths, "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"), h.ReadonlyPaths},
+		field{"annotations", len(h.Annotations) == 0, h.Annotations}, // Some runtimes take orders from them.
+		field{"out-of-memory score", h.OomScoreAdj == 0, h.OomScoreAdj},
+		field{"real-time CPU", h.CPURealtimeRuntime == 0 && h.CPURealtimePeriod == 0, h.CPURealtimeRuntime},
+		field{"links", len(h.Links) == 0, h.Links},
 	)
+}
+
+// contains reports whether a list has all the elements. Newer daemons mask more than older ones.
+func contains(list []string, all ...string) bool {
+	for _, one := range all {
+		if !slices.Contains(list, one) {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyNetwork reports whether a container is on its one network, and not on another besides.
+func onlyNetwork(s compose.Service, made container.InspectResponse) bool {
+	if made.NetworkSettings == nil {
+		return true
+	}
+	for name := range made.NetworkSettings.Networks {
+		if name != s.Network() {
+			return false
+		}
+	}
+	return true
+}
+
+func describeNetworks(made container.InspectResponse) []string {
+	if made.NetworkSettings == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(made.NetworkSettings.Networks))
+}
+
+func describeUlimits(list []*container.Ulimit) string {
+	var parts []string
+	for _, u := range list {
+		parts = append(parts, u.String())
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sameLabels also looks for labels of Hersh that the spec does not have: a container takes over those of its image, which
+// may name anybody.
+func sameLabels(spec, made map[string]string) bool {
+	for _, name := range []string{compose.LabelProgram, compose.LabelUser, compose.LabelAttempt, compose.LabelHost} {
+		if spec[name] != made[name] {
+			return false
+		}
+	}
+	for name, value := range spec {
+		if made[name] != value {
+			return false
+		}
+	}
+	return true
 }
 
 type field struct {

@@ -324,9 +324,11 @@ func TestDaemonThatMakesSomethingElse(t *testing.T) {
 		"memory and swap limit": func(_, h map[string]any) { h["MemorySwap"] = 256 << 20 },
 		"CPU limit":             func(_, h map[string]any) { h["NanoCpus"] = 0 },
 		"process limit":         func(_, h map[string]any) { h["PidsLimit"] = 0 },
+		"ulimits":               func(_, h map[string]any) { h["Ulimits"] = nil },
 		"restart policy":        func(_, h map[string]any) { h["RestartPolicy"] = map[string]any{"Name": "always"} },
 		"log driver":            func(_, h map[string]any) { h["LogConfig"] = map[string]any{"Type": "none"} },
 		"log options":           func(_, h map[string]any) { h["LogConfig"] = map[string]any{"Type": "json-file"} },
+		"labels":                func(c, _ map[string]any) { c["Labels"].(map[string]any)[compose.LabelHost] = "h2" },
 		"image":                 func(c, _ map[string]any) { c["Image"] = b.image("say", "other") },
 	}
 	for field, change := range changes { // One after the other, since they share the proxy.
@@ -431,6 +433,51 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 	})
 }
 
+// TestLabelsOfImages lets a Dockerfile claim to be another program's, or another host's.
+func TestLabelsOfImages(t *testing.T) {
+	t.Run("container", func(t *testing.T) {
+		b := newBench(t)
+		result, err := b.Build(t.Context(), b.buildOpts("LABEL hersh.host=h9", `CMD ["/testprog"]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := b.spec(result.ImageID, func(o *compose.BuildOpts) { o.HostID = "" })
+		_, err = b.Start(t.Context(), runtime.StartOpts{ProgramID: b.id, Spec: spec})
+		if !errors.Is(err, runtime.ErrSpecMismatch) || !strings.Contains(err.Error(), "its labels is ") {
+			t.Errorf("start gives %v", err)
+		}
+	})
+	t.Run("build step", func(t *testing.T) {
+		b := newBench(t)
+		claims := fmt.Sprintf("LABEL hersh.program=%s hersh.user=%s hersh.attempt=99 hersh.host=h1", b.id, b.id.User())
+		ctx, cancel := context.WithCancel(t.Context())
+		var id string
+		opts := b.buildOpts(claims, `RUN ["/testprog", "say", "working", "hang"]`)
+		opts.Output = whenSeen{"working", func() {
+			defer cancel()
+			id = b.docker.Containers(compose.LabelProgram + "=" + string(b.id))[0].ID
+			if err := b.StopOwned(t.Context(), id, b.id, "h1"); !errors.Is(err, runtime.ErrNotOwner) {
+				t.Errorf("stopping the build step gives %v", err)
+			}
+			list, notes, err := b.Containers(t.Context(), "h1")
+			for _, c := range list {
+				if c.ID == id {
+					t.Errorf("the build step is one of the containers: %+v, %v, %v", c, notes, err)
+				}
+			}
+			if own := b.start(b.spec(b.image("hang"))); own == id {
+				t.Error("the build step was taken for the program")
+			}
+		}}
+		if _, err := b.Build(ctx, opts); !errors.Is(err, context.Canceled) {
+			t.Errorf("build gives %v", err)
+		}
+		if id == "" {
+			t.Error("the build step was not seen")
+		}
+	})
+}
+
 func TestStartIsCancelled(t *testing.T) {
 	b := newBench(t)
 	image := b.image("hang")
@@ -527,21 +574,21 @@ func TestWatchExits(t *testing.T) {
 	b := newBench(t)
 	host := events.HostID("h-" + b.docker.Run)
 	spec := func(host events.HostID, attempt uint64) *compose.ComposeSpec {
-		return b.spec(b.image("await", "go"), func(o *compose.BuildOpts) { o.HostID, o.Attempt = host, attempt })
+		return b.spec(b.image("await", "go", "exit", "5"), func(o *compose.BuildOpts) { o.HostID, o.Attempt = host, attempt })
 	}
 	proxy := dockertest.NewProxy(t, b.docker)
 	m := b.open(runtime.WithDockerHost(proxy.Host))
 
-	connected, ended, over := make(chan struct{}), make(chan string, 10), make(chan error, 1)
+	connected, ended, over := make(chan struct{}), make(chan runtime.Container, 10), make(chan error, 1)
 	watch := func(ctx context.Context) {
-		over <- m.WatchExits(ctx, host, func() { connected <- struct{}{} }, func(c runtime.Container) { ended <- c.ID })
+		over <- m.WatchExits(ctx, host, func() { connected <- struct{}{} }, func(c runtime.Container) { ended <- c })
 	}
 	go watch(t.Context())
 	<-connected
 	own, other := b.start(spec(host, 1)), b.start(spec("h-other", 1+1))
 	b.signal("go")
-	if id := receive(t, ended); id != own {
-		t.Errorf("container %s ended, want %s; that of another host is %s", id, own, other)
+	if c := receive(t, ended); c.ID != own || c.ProgramID != b.id || c.Attempt != 1 || c.ExitCode != 5 {
+		t.Errorf("%+v ended, want %s; the container of another host is %s", c, own, other)
 	}
 	proxy.Cut()
 	if err := receive(t, over); !errors.Is(err, runtime.ErrUnavailable) {
@@ -556,7 +603,7 @@ func TestWatchExits(t *testing.T) {
 		t.Errorf("the end of the context gives %v", err)
 	}
 	if len(ended) > 0 {
-		t.Errorf("%s ended as well", <-ended)
+		t.Errorf("%+v ended as well", <-ended)
 	}
 }
 

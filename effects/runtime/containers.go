@@ -154,7 +154,8 @@ func fromInspect(full container.InspectResponse) (Container, error) {
 	return c, nil
 }
 
-// identify reads whose a container is from its labels.
+// identify reads whose a container is from its labels. Its name must agree: whoever writes a Dockerfile may put any label on
+// the containers of their build steps, but has no say in how those are named.
 func identify(id, name string, labels map[string]string) (Container, error) {
 	program := events.ProgramID(labels[compose.LabelProgram])
 	if !isProgramID(program) || labels[compose.LabelUser] != string(program.User()) {
@@ -168,6 +169,9 @@ func identify(id, name string, labels map[string]string) (Container, error) {
 	host := events.HostID(labels[compose.LabelHost])
 	if _, err := events.ParseHostID(string(host)); err != nil && host != "" {
 		return Container{}, fmt.Errorf("its label %s: %w", compose.LabelHost, err)
+	}
+	if name != compose.ContainerName(program, attempt) {
+		return Container{}, fmt.Errorf("its name %.100q is not that of attempt %d of %s", name, attempt, program)
 	}
 	return Container{ID: id, Name: name, ProgramID: program, HostID: host, Attempt: attempt}, nil
 }

@@ -12,7 +12,8 @@ import (
 
 // WatchExits calls ended with each container of a host that dies, until ctx ends or the daemon's event stream
 // breaks; its error says which, and is never nil. connected is called once no exit can be missed any more: what ended
-// before that, Containers tells. An exit may be told twice, and that of a stopped container is told as well.
+// before that, Containers tells. An exit may be told twice, and that of a stopped container is told as well. Whether it ran
+// out of memory is not known here; Inspect tells.
 func (m *DockerManager) WatchExits(
 	ctx context.Context, hostID events.HostID, connected func(), ended func(Container),
 ) error {
@@ -43,8 +44,9 @@ func (m *DockerManager) WatchExits(
 		case err := <-errs:
 			return fmt.Errorf("watch exits of host %q: %w", hostID, streamError(ctx, err))
 		case message := <-messages:
-			if c, err := identify(message.Actor.ID, "", message.Actor.Attributes); err == nil && c.HostID == hostID {
-				c.ExitCode, _ = strconv.Atoi(message.Actor.Attributes["exitCode"]) // Docker's own; 0 where it is not said.
+			labels := message.Actor.Attributes // The labels, and a few words of Docker's own.
+			if c, err := identify(message.Actor.ID, labels["name"], labels); err == nil && c.HostID == hostID {
+				c.ExitCode, _ = strconv.Atoi(labels["exitCode"])
 				ended(c)
 			}
 		}

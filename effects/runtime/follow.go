@@ -45,8 +45,9 @@ type FollowOpts struct {
 
 // Follow appends the output of a container to a log file, from where an earlier follower of the same container and file
 // ended, or else from the start, until the container has ended and all of its output was read. It returns at once: the
-// DockerManager owns what goes on. A container that is being followed already is left to its follower; one that follows
-// another container to the same file is ended first.
+// DockerManager owns what goes on. A container that is being followed already is left to its follower. A log file belongs to
+// the latest attempt that has been followed to it: the follower of another container is ended before, and an earlier attempt
+// is not followed any more.
 func (m *DockerManager) Follow(opts FollowOpts) error {
 	path, err := filepath.Abs(opts.Path)
 	if err != nil {
@@ -62,6 +63,11 @@ func (m *DockerManager) Follow(opts FollowOpts) error {
 		return nil
 	}
 	f := newFollower(m, opts, m.log)
+	for _, other := range m.followers {
+		if other.opts.Path == path && other.opts.Attempt > opts.Attempt {
+			return nil
+		}
+	}
 	for _, other := range m.followers {
 		if other.opts.Path == path {
 			other.end()
@@ -139,8 +145,8 @@ type follower struct {
 	maxFile int64
 	file    *logFile
 	cur     cursor
-	stream  events.LogStream // Of the batch.
-	batch   []byte           // Consumed, and not yet in the file.
+	text    []byte // Consumed, and not yet in the file.
+	batch   batch  // What the text is made of.
 }
 
 func newFollower(source outputSource, opts FollowOpts, log *slog.Logger) *follower {
@@ -166,8 +172,9 @@ func (f *follower) run(ctx context.Context) {
 	if f.shipPending(ctx) != nil {
 		return
 	}
-	f.adopt()
-	f.readAll(ctx)
+	if f.adopt() {
+		f.readAll(ctx)
+	}
 }
 
 // readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead.
@@ -226,7 +233,7 @@ func (f *follower) shipPending(ctx context.Context) error {
 		return nil
 	}
 	whole := logFile{file: f.file.file, size: f.cur.Offset}
-	data, err := whole.tail(f.cur.Pending.Size)
+	data, err := whole.tail(f.cur.Pending.size())
 	if err != nil {
 		f.log.Warn("a piece of output cannot be shipped any more", "error", err)
 		return nil
@@ -234,12 +241,16 @@ func (f *follower) shipPending(ctx context.Context) error {
 	return f.ship(ctx, data)
 }
 
-// adopt makes the cursor that of this container.
-func (f *follower) adopt() {
-	f.cur.Pending = nil
+// adopt makes the cursor that of this container, unless the file is that of a later attempt by now.
+func (f *follower) adopt() bool {
 	if f.cur.Container != f.opts.ContainerID {
-		f.cur = cursor{Container: f.opts.ContainerID, Offset: f.file.size}
+		if f.cur.Attempt > f.opts.Attempt {
+			return false
+		}
+		f.cur = cursor{Container: f.opts.ContainerID, Attempt: f.opts.Attempt, Offset: f.file.size}
 	}
+	f.cur.Pending = nil
+	return true
 }
 
 // read reads the output once, from the position to the end of the stream.
@@ -255,7 +266,7 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(messages)
-		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, stream)
+		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, &frameReader{stream: stream})
 	})
 	f.cur.Position.begin()
 	err = f.consume(ctx, messages)
@@ -273,7 +284,7 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 	defer timer.Stop()
 	for {
 		var due <-chan time.Time
-		if len(f.batch) > 0 {
+		if len(f.text) > 0 {
 			due = timer.C
 		}
 		select {
@@ -287,7 +298,7 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 			if err := f.take(ctx, msg); err != nil {
 				return err
 			}
-			if len(f.batch) == len(msg.text) {
+			if len(f.text) == len(msg.text) {
 				timer.Reset(flushDelay) // It is the first of a batch.
 			}
 		case <-due:
@@ -301,8 +312,7 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 }
 
 func (f *follower) take(ctx context.Context, msg message) error {
-	full := len(f.batch)+len(msg.text) > MaxBatch
-	if full || f.opts.Sink != nil && msg.stream != f.stream { // A file alone may have both streams in a batch.
+	if len(f.text)+len(msg.text) > MaxBatch {
 		if err := f.flush(ctx); err != nil {
 			return err
 		}
@@ -312,37 +322,38 @@ func (f *follower) take(ctx context.Context, msg message) error {
 		index = 1
 	}
 	f.cur.Position.consume(msg.at, index, msg.whole())
-	f.stream = msg.stream
-	f.batch = append(f.batch, msg.text...)
+	if len(msg.text) > 0 {
+		f.batch.add(msg.stream, len(msg.text))
+		f.text = append(f.text, msg.text...)
+	}
 	return nil
 }
 
 // flush moves the batch to the file and the cursor over it, then ships it. An error means that ctx ended: what the cursor
 // does not have then is read again by the next follower, and what was not shipped is shipped by it.
 func (f *follower) flush(ctx context.Context) error {
-	if len(f.batch) == 0 {
+	if len(f.text) == 0 {
 		return nil
 	}
-	size := int64(len(f.batch))
-	if err := f.retry(ctx, "write the log file", func() error { return f.file.append(f.batch) }); err != nil {
+	if err := f.retry(ctx, "write the log file", func() error { return f.file.append(f.text) }); err != nil {
 		return err
 	}
+	f.batch.Start = f.cur.Written
 	f.cur.Offset = f.file.size
-	f.cur.Written += size
+	f.cur.Written += int64(len(f.text))
 	if f.opts.Sink != nil {
-		f.cur.Pending = &batch{Stream: f.stream, Start: f.cur.Written - size, Size: size}
+		f.cur.Pending = &f.batch
 	}
 	if err := f.retry(ctx, "write the cursor", f.save); err != nil {
 		return err
 	}
-	data := f.batch
-	f.batch = f.batch[:0]
 	if f.opts.Sink != nil {
-		if err := f.ship(ctx, data); err != nil {
+		if err := f.ship(ctx, f.text); err != nil {
 			return err
 		}
 		f.cur.Pending = nil // The next save tells.
 	}
+	f.text, f.batch = f.text[:0], batch{}
 	if f.file.size < f.maxFile {
 		return nil
 	}
@@ -361,22 +372,22 @@ func (f *follower) rotate(ctx context.Context) error {
 	return f.retry(ctx, "write the cursor", f.save)
 }
 
-// ship gives the pending batch to the sink until it takes it. A batch is larger than MaxBatch when one message is.
+// ship gives the pending batch, whose text is data, to the sink, until it takes it.
 func (f *follower) ship(ctx context.Context, data []byte) error {
-	start := f.cur.Pending.Start
-	for len(data) > 0 {
-		piece := data[:min(len(data), MaxBatch)]
-		key := fmt.Sprintf("%s/%d", f.cur.Container, start)
-		err := f.retry(ctx, "ship output", func() error {
-			ctx, cancel := context.WithTimeout(ctx, quickCall)
-			defer cancel()
-			return f.opts.Sink.ShipLog(ctx, f.opts.ProgramID, f.cur.Pending.Stream, key, piece)
-		})
-		if err != nil {
-			return err
+	for _, p := range f.cur.Pending.pieces(data) {
+		for len(p.data) > 0 { // A piece is larger than MaxBatch when one message is.
+			part := p.data[:min(len(p.data), MaxBatch)]
+			key := fmt.Sprintf("%s/%d", f.cur.Container, p.offset)
+			err := f.retry(ctx, "ship output", func() error {
+				ctx, cancel := context.WithTimeout(ctx, quickCall)
+				defer cancel()
+				return f.opts.Sink.ShipLog(ctx, f.opts.ProgramID, p.stream, key, part)
+			})
+			if err != nil {
+				return err
+			}
+			p.data, p.offset = p.data[len(part):], p.offset+int64(len(part))
 		}
-		data = data[len(piece):]
-		start += int64(len(piece))
 	}
 	return nil
 }

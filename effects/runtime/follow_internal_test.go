@@ -32,7 +32,8 @@ type fakeOutput struct {
 	// everyOld: messages older than since are left out wherever they are, as Engine 20.10 does it; else only those before the
 	// first that is not.
 	everyOld bool
-	breakAt  int // If not 0, each stream breaks off after so many messages.
+	breakAt  int // The next streams break off after so many messages,
+	breaks   int // and so many of them do.
 	changed  chan struct{}
 }
 
@@ -79,7 +80,7 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 				continue
 			}
 			passed = true
-			if sent++; o.breakAt > 0 && sent > o.breakAt {
+			if sent++; sent > o.breakAt && o.breaksNow() {
 				return io.ErrUnexpectedEOF
 			}
 			if err := sendMessage(w, msg); err != nil {
@@ -95,6 +96,13 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 		case <-changed:
 		}
 	}
+}
+
+func (o *fakeOutput) breaksNow() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.breaks--
+	return o.breaks >= 0
 }
 
 func sendMessage(w io.Writer, msg message) error {
@@ -248,6 +256,7 @@ type life struct {
 	messages []message
 	everyOld bool
 	breakAt  int
+	breaks   int
 	maxFile  int64
 	parts    []part
 }
@@ -265,7 +274,8 @@ func drawLife(rt *rapid.T) life {
 	l := life{
 		messages: output(rt),
 		everyOld: rapid.Bool().Draw(rt, "everyOld"),
-		breakAt:  rapid.SampledFrom([]int{0, 0, 50}).Draw(rt, "breakAt"),
+		breakAt:  rapid.IntRange(0, 50).Draw(rt, "breakAt"),
+		breaks:   rapid.IntRange(0, 5).Draw(rt, "breaks"),
 		maxFile:  rapid.SampledFrom([]int64{200, 1 << 20}).Draw(rt, "maxFile"),
 	}
 	for written := 0; written < len(l.messages) && len(l.parts) < 8; {
@@ -283,7 +293,7 @@ func drawLife(rt *rapid.T) life {
 
 func (l life) source() *fakeOutput {
 	source := newFakeOutput(l.messages)
-	source.everyOld, source.breakAt = l.everyOld, l.breakAt
+	source.everyOld, source.breakAt, source.breaks = l.everyOld, l.breakAt, l.breaks
 	return source
 }
 
@@ -312,14 +322,18 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 					stop()
 				}
 			}
-			sink.before, sink.after = nil, kill
-			if p.lost {
-				sink.after = nil
-				sink.before = func([]byte) error {
-					if kill(); left <= 0 {
-						return errors.New("killed")
-					}
-					return nil
+			sink.before = func([]byte) error {
+				if left > 0 && p.lost {
+					kill()
+				}
+				if left <= 0 {
+					return errors.New("the process is dead")
+				}
+				return nil
+			}
+			sink.after = func() {
+				if !p.lost {
+					kill()
 				}
 			}
 			time.AfterFunc(time.Minute, stop) // When there is not that much left to ship.
@@ -352,7 +366,13 @@ func checkOutput(rt *rapid.T, sink *fakeSink, messages []message, logged string,
 		rt.Fatal(sink.fault)
 	}
 	want := textOf(messages, "")
-	if got := sink.text(""); got != want {
+	switches := 0
+	for i := 1; i < len(messages); i++ {
+		if messages[i].stream != messages[i-1].stream {
+			switches++
+		}
+	}
+	if got := sink.text(""); got != want && switches < maxRuns {
 		rt.Fatalf("the sink got\n%q\nwant\n%q", got, want)
 	}
 	for _, stream := range []events.LogStream{events.LogStdout, events.LogStderr} {
@@ -447,10 +467,14 @@ func TestFollowerShipsWhatAnotherContainerLeft(t *testing.T) {
 			time.AfterFunc(time.Hour, stop)
 		})
 		sink.before = nil
-		followUntil(second, FollowOpts{ContainerID: "c2", Path: path, Sink: sink}, 1<<20, func(func()) {})
+		followUntil(second, FollowOpts{ContainerID: "c2", Attempt: 1, Path: path, Sink: sink}, 1<<20, func(func()) {})
 		want := textOf(lines(0, 9), "")
 		if got := sink.text(""); got != want || readAll(t, path) != want {
 			t.Errorf("the sink has\n%s\nthe log\n%s\nwant\n%s", got, readAll(t, path), want)
+		}
+		followUntil(first, FollowOpts{ContainerID: "c1", Path: path, Sink: sink}, 1<<20, func(func()) {})
+		if got := readAll(t, path); got != want {
+			t.Errorf("following an earlier attempt again leaves\n%s", got)
 		}
 		if _, found := sink.byKey["c1/0"]; !found || sink.order[1] != "c2/0" {
 			t.Errorf("the keys are %q", sink.order)
@@ -495,7 +519,8 @@ func TestFollowerEndsWithoutContainer(t *testing.T) {
 }
 
 func TestFollowerWithUselessCursor(t *testing.T) {
-	for _, text := range []string{"", "{", "[]", `{"container":"c1","offset":-1}`, `{"container":"c1","offset":3,"pending":{"size":4}}`} {
+	for _, text := range []string{"", "{", "[]", `{"container":"c1","offset":-1}`, `{"container":"c1","offset":3,"pending":{"first":"stdout","sizes":[4]}}`,
+		`{"container":"c1","offset":3,"pending":{"first":"stdout","sizes":[4,-1]}}`} {
 		synctest.Test(t, func(t *testing.T) {
 			source := newFakeOutput(lines(0, 5))
 			source.written, source.dead = 5, true
@@ -531,6 +556,37 @@ func TestFollowerWaitsForDisk(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestPieces(t *testing.T) {
+	var b batch
+	var text strings.Builder
+	add := func(stream events.LogStream, s string) {
+		b.add(stream, len(s))
+		text.WriteString(s)
+	}
+	show := func() string {
+		var all []string
+		for _, p := range b.pieces([]byte(text.String())) {
+			all = append(all, fmt.Sprintf("%s@%d:%s", p.stream, p.offset, p.data))
+		}
+		return strings.Join(all, " ")
+	}
+	b.Start = 100
+	add(events.LogStderr, "a")
+	add(events.LogStderr, "b")
+	add(events.LogStdout, "cd")
+	add(events.LogStderr, "e")
+	if got, want := show(), "stderr@100:ab stdout@102:cd stderr@104:e"; got != want {
+		t.Errorf("the pieces are %s, want %s", got, want)
+	}
+	for range maxRuns / 2 {
+		add(events.LogStdout, "o")
+		add(events.LogStderr, "e")
+	}
+	if got, want := show(), "stderr@100:abeeeeeeeee stdout@102:cdoooooooo"; got != want {
+		t.Errorf("the pieces are %s, want %s", got, want)
+	}
 }
 
 func TestParseMessage(t *testing.T) {

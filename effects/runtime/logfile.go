@@ -16,23 +16,100 @@ import (
 const (
 	rotatedSuffix = ".1"
 	cursorSuffix  = ".cursor"
-	maxCursor     = 64 << 10
+	maxCursor     = 1 << 20
+	maxRuns       = 16 // Runs of a batch that are shipped one by one.
 )
 
 // cursor accounts for a log file: whose output it ends with, and how far that has come.
 type cursor struct {
 	Container string   `json:"container"`
+	Attempt   uint64   `json:"attempt"`
 	Position  position `json:"position"`
 	Offset    int64    `json:"offset"`            // Length of the log file; what is behind it is not accounted for.
 	Written   int64    `json:"written"`           // Bytes of the container's output that went to log files.
 	Pending   *batch   `json:"pending,omitempty"` // May not have been shipped.
 }
 
-// batch is the last piece of the log file, of one stream.
+// batch is the last piece of the log file: runs of the two streams in turn.
 type batch struct {
-	Stream events.LogStream `json:"stream"`
-	Start  int64            `json:"start"` // Where it begins in the container's output.
-	Size   int64            `json:"size"`  // Bytes.
+	Start int64            `json:"start"` // Where it begins in the container's output.
+	First events.LogStream `json:"first"` // The stream of the first run.
+	Sizes []int            `json:"sizes"` // Bytes of each run.
+}
+
+// piece is what is shipped at once. It begins at an offset in the container's output.
+type piece struct {
+	stream events.LogStream
+	offset int64
+	data   []byte
+}
+
+// add appends a message of a stream.
+func (b *batch) add(stream events.LogStream, size int) {
+	switch {
+	case len(b.Sizes) == 0:
+		b.First, b.Sizes = stream, append(b.Sizes, size)
+	case stream == b.stream(len(b.Sizes)-1):
+		b.Sizes[len(b.Sizes)-1] += size
+	default:
+		b.Sizes = append(b.Sizes, size)
+	}
+}
+
+// stream returns the stream of a run.
+func (b *batch) stream(run int) events.LogStream {
+	if (run%2 == 0) == (b.First == events.LogStdout) {
+		return events.LogStdout
+	}
+	return events.LogStderr
+}
+
+func (b *batch) size() (total int64) {
+	for _, size := range b.Sizes {
+		total += int64(size)
+	}
+	return total
+}
+
+func (b *batch) valid() bool {
+	for _, size := range b.Sizes {
+		if size <= 0 {
+			return false
+		}
+	}
+	return b.Start >= 0 && (b.First == events.LogStdout || b.First == events.LogStderr)
+}
+
+// pieces cuts the batch, whose text is data, into what is to be shipped, the same at any time. The order of the two streams
+// is kept unless a program switches between them all the time: shipping each line by itself would then be too slow, and
+// what it printed on each goes together.
+func (b *batch) pieces(data []byte) []piece {
+	var all []piece
+	streams := []events.LogStream{""} // Runs of any stream, in their order.
+	if len(b.Sizes) > maxRuns {
+		streams = []events.LogStream{b.First, b.stream(1)}
+	}
+	for _, stream := range streams {
+		offset, rest := b.Start, data
+		joined := piece{stream: stream, offset: -1}
+		for run, size := range b.Sizes {
+			text := rest[:size]
+			switch {
+			case stream == "":
+				all = append(all, piece{b.stream(run), offset, text})
+			case stream == b.stream(run):
+				if joined.offset < 0 {
+					joined.offset = offset
+				}
+				joined.data = append(joined.data, text...)
+			}
+			offset, rest = offset+int64(size), rest[size:]
+		}
+		if stream != "" {
+			all = append(all, joined)
+		}
+	}
+	return all
 }
 
 // loadCursor returns the cursor of a log file, or an empty one when there is none.
@@ -49,7 +126,7 @@ func loadCursor(path string) (cursor, error) {
 	if err := json.NewDecoder(io.LimitReader(file, maxCursor)).Decode(&c); err != nil {
 		return cursor{}, fmt.Errorf("read cursor: %w", err)
 	}
-	if p := c.Pending; c.Offset < 0 || p != nil && (p.Size < 0 || p.Size > c.Offset) {
+	if p := c.Pending; c.Offset < 0 || p != nil && (!p.valid() || p.size() > c.Offset) {
 		return cursor{}, errors.New("read cursor: its numbers make no sense")
 	}
 	return c, nil

@@ -60,7 +60,7 @@ func (m *DockerManager) start(ctx context.Context, opts StartOpts) (*StartResult
 	if want.ProgramID != opts.ProgramID {
 		return nil, fmt.Errorf("the spec is that of program %s", want.ProgramID)
 	}
-	seen, err := m.removeEarlier(ctx, want)
+	seen, err := m.removeEarlier(ctx, opts, want)
 	if err != nil {
 		return nil, err
 	}
@@ -68,20 +68,27 @@ func (m *DockerManager) start(ctx context.Context, opts StartOpts) (*StartResult
 	if err != nil {
 		return nil, err
 	}
-	if opts.RuntimeLogPath != "" {
-		err := m.Follow(FollowOpts{
-			ContainerID: id, ProgramID: want.ProgramID, Attempt: want.Attempt, Path: opts.RuntimeLogPath, Sink: opts.LogSink,
-		})
-		if err != nil {
-			return nil, err
-		}
+	want.ID = id
+	if err := m.follow(opts, want); err != nil {
+		return nil, err
 	}
 	return &StartResult{ContainerID: id, ProgramID: want.ProgramID, Running: running}, nil
 }
 
+// follow follows a container of the program where the caller of Start wants it. That of an earlier attempt may have said
+// something that nobody has read, if its follower's process is no more.
+func (m *DockerManager) follow(opts StartOpts, c Container) error {
+	if opts.RuntimeLogPath == "" {
+		return nil
+	}
+	return m.Follow(FollowOpts{
+		ContainerID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Path: opts.RuntimeLogPath, Sink: opts.LogSink,
+	})
+}
+
 // removeEarlier makes room, and reports whether the attempt has a container already. A later attempt that has one means
 // that this start comes too late.
-func (m *DockerManager) removeEarlier(ctx context.Context, want Container) (seen bool, err error) {
+func (m *DockerManager) removeEarlier(ctx context.Context, opts StartOpts, want Container) (seen bool, err error) {
 	found, err := m.list(ctx, programFilter(want))
 	if err != nil {
 		return false, err
@@ -97,6 +104,9 @@ func (m *DockerManager) removeEarlier(ctx context.Context, want Container) (seen
 		case other.Attempt == want.Attempt:
 			seen = true
 			continue
+		}
+		if err := m.follow(opts, other); err != nil {
+			return false, err
 		}
 		if err := m.Stop(ctx, other.ID); err != nil {
 			return false, fmt.Errorf("remove the container of attempt %d: %w", other.Attempt, err)

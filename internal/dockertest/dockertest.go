@@ -28,7 +28,7 @@ const (
 	Label = "hersh.test"
 
 	// Patience bounds every wait of a test for something that Docker does.
-	Patience = 60 * time.Second
+	Patience = 2 * time.Minute
 
 	programPackage = "github.com/rlaaudgjs5638/hersh/internal/dockertest/testprog"
 	apiVersion     = "/v1.41" // The oldest that Hersh works with.
@@ -87,18 +87,28 @@ func (d *Docker) ProgramID() events.ProgramID {
 // Source returns a new source folder: the test program with the given script as its command, from an empty image.
 func (d *Docker) Source(script ...string) string {
 	d.t.Helper()
-	command, err := json.Marshal(append([]string{"/testprog"}, script...))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return d.SourceWith("CMD " + string(command))
+	return d.SourceWith(Command(script...))
+}
+
+// Command returns the line of a Dockerfile that makes a script of the test program the command.
+func Command(script ...string) string {
+	words, _ := json.Marshal(append([]string{"/testprog"}, script...)) // Strings always encode.
+	return "CMD " + string(words)
 }
 
 // SourceWith returns a new source folder whose Dockerfile puts the test program at /testprog of an empty image and goes on
-// with the given lines. The label comes first, so that the layers that a failed build leaves have it as well.
+// with the given lines.
 func (d *Docker) SourceWith(lines ...string) string {
 	d.t.Helper()
 	dir := d.t.TempDir()
+	d.WriteSource(dir, lines...)
+	return dir
+}
+
+// WriteSource is SourceWith in a folder that is there. The label comes first in the Dockerfile, so that the layers that a
+// failed build leaves have it as well.
+func (d *Docker) WriteSource(dir string, lines ...string) {
+	d.t.Helper()
 	binary, err := program()
 	if err != nil {
 		d.t.Fatal(err)
@@ -111,7 +121,6 @@ func (d *Docker) SourceWith(lines ...string) string {
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		d.t.Fatal(err)
 	}
-	return dir
 }
 
 // Get reads an object of the Engine API into out.

@@ -15,6 +15,7 @@
 //	hang          wait for ever
 //	oom           take memory until somebody stops it
 //	exit CODE     end
+//	exitif CODE   end if /state/exit-CODE is there
 //
 // A script that runs out of words exits with 0.
 package main
@@ -87,6 +88,10 @@ func stepWith(word, arg string) {
 		}
 	case "exit":
 		os.Exit(number(arg))
+	case "exitif":
+		if _, err := os.Stat("/state/exit-" + arg); err == nil {
+			os.Exit(number(arg))
+		}
 	default:
 		fail("unknown word " + word)
 	}
