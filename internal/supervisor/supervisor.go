@@ -20,8 +20,12 @@ const (
 	sweepLease  = "sweep"
 )
 
-// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
-var errBehind = errors.New("the log that was read ends before an event that is known to be in it")
+var (
+	// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
+	errBehind = errors.New("the log that was read ends before an event that is known to be in it")
+	// errOtherLog says that a checkpoint was not made of the log that was read.
+	errOtherLog = errors.New("the checkpoint is not of this log")
+)
 
 // Bus is what a supervisor needs of the bus; package bus documents the methods.
 type Bus interface {
@@ -89,6 +93,9 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	switch {
 	case errors.Is(err, events.ErrNoProgram):
 		return reducer.NewCheckpoint(id), nil
+	case errors.Is(err, errOtherLog):
+		s.log.Warn("rebuilding a checkpoint", "program", id, "checkpoint", from.Seq, "reason", err)
+		return s.reconcileFrom(ctx, reducer.NewCheckpoint(id), atLeast, true)
 	case err != nil:
 		return from, s.failed(id, err)
 	case head.Seq < atLeast:
@@ -110,12 +117,23 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	return head, nil
 }
 
-// replay folds what the log has after a checkpoint and returns the new one with the effects that are still to be done.
-func (s *Supervisor) replay(ctx context.Context, at reducer.Checkpoint) (reducer.Checkpoint, []reducer.Pending, error) {
+// replay folds what the log has after a checkpoint and returns the new one with the effects that are still to be done. It reads
+// the last event of the checkpoint again: a checkpoint that claims more than its log had would otherwise be taken for true once
+// the log is as long.
+func (s *Supervisor) replay(ctx context.Context, from reducer.Checkpoint) (reducer.Checkpoint, []reducer.Pending, error) {
+	at := from
+	known := from.Seq == 0
 	var outstanding reducer.Outstanding
-	for stored, err := range s.bus.Read(ctx, at.State.ID, at.Seq) {
+	for stored, err := range s.bus.Read(ctx, from.State.ID, max(from.Seq, 1)-1) {
 		if err != nil {
 			return at, nil, err
+		}
+		if !known {
+			if stored.Seq != from.Seq || !stored.Time.Equal(from.Time) {
+				return at, nil, errOtherLog
+			}
+			known = true
+			continue
 		}
 		next, step, err := at.Next(stored)
 		if err != nil {
@@ -124,6 +142,9 @@ func (s *Supervisor) replay(ctx context.Context, at reducer.Checkpoint) (reducer
 		at = next
 		outstanding.Observe(step)
 		s.note(step)
+	}
+	if !known {
+		return at, nil, fmt.Errorf("%w (the checkpoint is of event %d)", errBehind, from.Seq)
 	}
 	return at, outstanding.All(), nil
 }

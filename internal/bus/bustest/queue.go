@@ -105,15 +105,15 @@ func (m *Memory) take(q *queue, subject string) (Delivery, bool) {
 	return Delivery{ProgramID: msg.program, Seq: msg.seq, Delivered: msg.delivered, memory: m, queue: q, number: msg.number}, true
 }
 
-// PeekEffects gives the program of the message that TakeEffects would give.
-func (m *Memory) PeekEffects(host events.HostID, class events.Class) (events.ProgramID, bool) {
+// PeekEffects says what the message is about that TakeEffects would give.
+func (m *Memory) PeekEffects(host events.HostID, class events.Class) (id events.ProgramID, seq uint64, found bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	msg := m.effects.next(events.EffectsSubject(host, class), m.cfg.Now())
 	if msg == nil {
-		return "", false
+		return "", 0, false
 	}
-	return msg.program, true
+	return msg.program, msg.seq, true
 }
 
 // PeekWake reports whether a wake-up is due.

@@ -1,0 +1,15 @@
+// Package sim searches for violations of what Hersh promises: kill anything, lose nothing. It drives the production code,
+// supervisor.Reconcile and Sweep, executor.Handle, Settle and Compare, through models of the bus (bustest.Memory) and of Docker,
+// in one thread, with a clock and a scheduler of its own that follow a seed.
+//
+//	world.go     what there is: programs, processes, the clock; one seed from beginning to end
+//	task.go      work under way: coroutines that stop at every call through an interface, where another may go on
+//	schedule.go  what happens next: work, users, timers, faults
+//	faults.go    what goes wrong: at a call, or to the world
+//	client.go    the bus as a process sees it
+//	docker.go    a model of Docker, and the host as an executor sees it
+//	rest.go      letting the world come to rest
+//	check.go     what must hold, always and at rest
+//
+// A run is a function of its Config and nothing else: the same seed gives the same trace, byte by byte.
+package sim

@@ -1,0 +1,169 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+// callFault is what goes wrong with one call.
+type callFault string
+
+const (
+	none        callFault = ""
+	failBefore  callFault = " FAILS"
+	failAfter   callFault = " DONE, NO ANSWER"
+	crashBefore callFault = " CRASH BEFORE"
+	crashAfter  callFault = " CRASH AFTER"
+)
+
+func (w *World) callFault() callFault {
+	if w.cfg.plan != nil {
+		return w.plannedFault()
+	}
+	if !w.faulty || !w.oneIn(w.climate.callFaults) {
+		return none
+	}
+	w.faults++
+	return []callFault{failBefore, failAfter, failAfter, crashBefore, crashAfter}[w.pick(5)]
+}
+
+// fault notes a fault of the world.
+func (w *World) fault(format string, args ...any) {
+	w.faults++
+	w.tracef("FAULT "+format, args...)
+}
+
+// refusal is why Docker or the disk refuses an effect, in words that checks know again; "" is that it does not.
+func (w *World) refusal(what string) string {
+	if !w.faulty || !w.oneIn(25) {
+		return ""
+	}
+	w.fault("%s is refused", what)
+	return fmt.Sprintf("injected %s failure", what)
+}
+
+// worldFault is something that goes wrong without being a call of anybody.
+type worldFault int
+
+const (
+	crash worldFault = iota
+	serverRestart
+	wakeLost
+	checkpointLost
+	checkpointCorrupt
+	checkpointStale
+	checkpointAhead
+	exit
+	removedByHand
+	forgery
+	worldFaults // How many there are.
+)
+
+func (w *World) worldFault(f worldFault) {
+	id := w.ids[w.pick(len(w.ids))]
+	switch f {
+	case crash:
+		w.crashAny()
+	case serverRestart:
+		w.restartServer()
+	case wakeLost:
+		w.fault("lost: wake-up of %s", shortProgram(id))
+		w.mem.DropWake(id)
+	case checkpointLost:
+		w.fault("lost: checkpoint of %s", shortProgram(id))
+		w.mem.DropCheckpoint(id)
+	case checkpointCorrupt:
+		w.fault("corrupt: checkpoint of %s", shortProgram(id))
+		w.mem.SetCheckpoint(id, reducer.Checkpoint{}, false)
+	case checkpointStale:
+		w.staleCheckpoint(id)
+	case checkpointAhead:
+		w.aheadCheckpoint(id)
+	case exit:
+		w.exitAny()
+	case removedByHand:
+		w.removeAny()
+	case forgery:
+		w.forge(id)
+	}
+}
+
+// restartServer loses what is in the server's memory. Some processes notice at once that the connection was away, and look for
+// what they missed; the others do so when their timer goes off.
+func (w *World) restartServer() {
+	w.fault("the server restarts")
+	w.mem.Restart()
+	for _, p := range w.procs {
+		p.dueCheck = p.dueCheck || p.alive && w.oneIn(2)
+	}
+}
+
+func (w *World) crashAny() {
+	p := w.procs[w.pick(len(w.procs))]
+	if p.alive {
+		w.fault("%s is killed", p.name)
+		w.kill(p)
+	}
+}
+
+func (w *World) staleCheckpoint(id events.ProgramID) {
+	if old := w.old[id]; len(old) > 0 {
+		cp := old[w.pick(len(old))]
+		w.fault("stale: checkpoint of %s is back at %d", shortProgram(id), cp.Seq)
+		w.mem.SetCheckpoint(id, cp, true)
+	}
+}
+
+// aheadCheckpoint is what a bus that was restored from a backup may have: more than its log holds.
+func (w *World) aheadCheckpoint(id events.ProgramID) {
+	cp, found, _ := w.mem.Load(background, id)
+	if !found {
+		return
+	}
+	cp.Seq = w.truth(id).at.Seq + 1 + uint64(w.pick(2))
+	cp.Time = cp.Time.Add(-1)
+	cp.State.State = reducer.State(w.pick(7))
+	w.fault("wrong: checkpoint of %s claims %d", shortProgram(id), cp.Seq)
+	w.wrong[id] = true
+	w.mem.SetCheckpoint(id, cp, true)
+}
+
+func (w *World) exitAny() {
+	if len(w.docker.containers) == 0 {
+		return
+	}
+	if c := w.docker.containers[w.pick(len(w.docker.containers))]; c.phase == running {
+		w.fault("%s of %s exits", c.id, shortProgram(c.program))
+		w.explain[c.id] = true
+		w.endContainer(c, w.pick(3))
+	}
+}
+
+func (w *World) removeAny() {
+	if len(w.docker.containers) == 0 {
+		return
+	}
+	c := w.docker.containers[w.pick(len(w.docker.containers))]
+	w.fault("%s of %s is removed by hand", c.id, shortProgram(c.program))
+	w.explain[c.id] = true
+	if c.phase == running {
+		w.endContainer(c, 137)
+	}
+	w.docker.remove(c.id)
+}
+
+// forge publishes an effects message that nobody decided: any event of the program, to any queue.
+func (w *World) forge(id events.ProgramID) {
+	seq := 1 + uint64(w.pick(int(w.truth(id).at.Seq)))
+	to := events.HostID("")
+	if p := w.procs[w.pick(len(w.procs))]; p.host != "" {
+		to = p.host
+	}
+	class := []events.Class{events.ClassBuild, events.ClassRun}[w.pick(2)]
+	w.fault("forged: effects of %s/%d for %q %s", shortProgram(id), seq, to, class)
+	if err := w.mem.PublishTrigger(background, events.EffectsSubject(to, class), id, seq, ""); err != nil {
+		panic(err) // A memory bus takes it.
+	}
+}

@@ -1,0 +1,250 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
+)
+
+// chaos lets everything happen for one epoch.
+func (w *World) chaos() {
+	w.faulty = true
+	for range w.cfg.Steps {
+		w.step()
+		if w.violation != nil {
+			return
+		}
+	}
+	w.faulty = false
+}
+
+// climate is how often each thing happens in a run. Every seed has its own, so that some runs are all users and no faults, some
+// have one kind of fault only, and so on: what is rare on the average happens often in some run.
+type climate struct {
+	run, take, user, time, start, timer, fault int // In proportion to one another.
+	callFaults                                 int // One call in so many has a fault.
+	faults                                     []worldFault
+}
+
+func (w *World) newClimate() climate {
+	c := climate{
+		run: 20 + w.pick(60), take: 5 + w.pick(30), user: 1 + w.pick(12), time: w.pick(6), start: 1 + w.pick(8),
+		timer: w.pick(5), fault: w.pick(6), callFaults: 10 + w.pick(100),
+	}
+	for f := range worldFaults {
+		if w.oneIn(2) {
+			c.faults = append(c.faults, f)
+		}
+	}
+	return c
+}
+
+// step is one thing that happens.
+func (w *World) step() {
+	w.steps++
+	c := w.climate
+	n := w.pick(c.run + c.take + c.user + c.time + c.start + c.timer + c.fault)
+	happens := func(weight int) bool { n -= weight; return n < 0 }
+	switch {
+	case happens(c.run):
+		if !w.runAny() {
+			w.takeAny()
+		}
+	case happens(c.take):
+		w.takeAny()
+	case happens(c.user):
+		w.userAct()
+	case happens(c.time):
+		w.passTime()
+	case happens(c.start):
+		w.startAny()
+	case happens(c.timer):
+		w.timer()
+	case len(c.faults) > 0:
+		w.worldFault(c.faults[w.pick(len(c.faults))])
+	}
+}
+
+func (w *World) runAny() bool {
+	if len(w.tasks) == 0 {
+		return false
+	}
+	w.run(w.tasks[w.pick(len(w.tasks))])
+	return true
+}
+
+// takeAny lets a process take work, beginning at a random one; false when there is none.
+func (w *World) takeAny() bool {
+	from := w.pick(len(w.procs))
+	for i := range w.procs {
+		p := w.procs[(from+i)%len(w.procs)]
+		if p.alive && (p.host == "" && w.takeWake(p) || p.host != "" && w.takeEffects(p)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *World) takeWake(p *proc) bool {
+	if w.checkDue(p) {
+		return true
+	}
+	const workers = 2
+	if w.count(p, 'w') >= workers || !w.mem.PeekWake() {
+		return false
+	}
+	d, _ := w.mem.TakeWake()
+	w.work(p, "wake", "", d, func() error {
+		_, err := p.sup.Reconcile(background, d.ProgramID, d.Seq)
+		return err
+	})
+	return true
+}
+
+// checkDue begins the sweep or the comparison that is due.
+func (w *World) checkDue(p *proc) bool {
+	if !p.dueCheck || w.busy(p, "check") {
+		return false
+	}
+	p.dueCheck = false
+	if p.sup != nil {
+		if w.cfg.Hooks.NoSweep {
+			return false
+		}
+		w.spawn(p, "sweep", "check", nil, func() error { _, err := p.sup.Sweep(background); return err }, func(error) {})
+		return true
+	}
+	if w.cfg.Hooks.NoCompare && p.compared {
+		return false
+	}
+	w.spawn(p, "compare", "check", nil, func() error { return p.exec.Compare(background) }, func(err error) {
+		if !p.compared {
+			// Until the first comparison succeeds no work is taken and no exit is heard of; once it has, exits are heard of
+			// from then on, and another comparison finds those in between.
+			p.compared, p.dueCheck = err == nil, true
+		}
+	})
+	return true
+}
+
+func (w *World) takeEffects(p *proc) bool {
+	if w.checkDue(p) {
+		return true
+	}
+	if !p.compared {
+		return false
+	}
+	if len(p.exits) > 0 {
+		w.settleExit(p)
+		return true
+	}
+	for _, q := range []struct {
+		host  events.HostID
+		class events.Class
+	}{{"", events.ClassBuild}, {p.host, events.ClassBuild}, {"", events.ClassRun}, {p.host, events.ClassRun}} {
+		id, seq, found := w.mem.PeekEffects(q.host, q.class)
+		if !found || w.count(p, 'e') >= 4 {
+			continue
+		}
+		key := w.lockKey(id, seq)
+		if w.busy(p, key) {
+			continue // The executor would wait for a lock of its own, and with it the one thread of the simulation.
+		}
+		d, _ := w.mem.TakeEffects(q.host, q.class)
+		w.work(p, "effects", key, d, func() error { return p.exec.Handle(background, d.ProgramID, d.Seq) })
+		return true
+	}
+	return false
+}
+
+// lockKey is what an executor does one at a time: the effects of one class of a program. Where a message was forged, that need
+// not be the class of its queue.
+func (w *World) lockKey(id events.ProgramID, seq uint64) string {
+	return string(id) + "/" + string(effects.Class(w.truth(id).log[seq-1].Effects))
+}
+
+func (w *World) settleExit(p *proc) {
+	id := p.exits[0]
+	p.exits = p.exits[1:]
+	c := w.docker.find(id)
+	if c == nil {
+		return // It is gone already; a comparison sees that.
+	}
+	seen := c.seen()
+	w.spawn(p, "settle", "", nil, func() error { return p.exec.Settle(background, seen) }, func(error) {})
+}
+
+// work does what the loop of a queue does with a message.
+func (w *World) work(p *proc, name, key string, d bustest.Delivery, handle func() error) {
+	if w.cfg.Hooks.AckFirst {
+		d.Ack()
+	}
+	w.tracef("%s takes %s %s/%d, delivery %d", p.name, name, shortProgram(d.ProgramID), d.Seq, d.Delivered)
+	w.spawn(p, name, key, &d, handle, func(err error) {
+		switch {
+		case err == nil || w.cfg.Hooks.AckFailed:
+			if w.faulty && w.oneIn(60) {
+				w.fault("an acknowledgement is lost")
+				return
+			}
+			d.Ack()
+		default:
+			d.Nak(min(250*time.Millisecond<<min(d.Delivered-1, 10), 30*time.Second))
+		}
+	})
+}
+
+// userAct is something that a user publishes.
+func (w *World) userAct() {
+	id := w.ids[w.pick(len(w.ids))]
+	if w.oneIn(12) {
+		w.users++
+		w.tracef("user: garbage for %s", shortProgram(id))
+		typ := []events.Type{"Nonsense", events.TypeBuildFinished, events.TypeUserStopRequested}[w.pick(3)]
+		if _, err := w.mem.AppendRaw(background, id, typ, []byte(`{"x":`), ""); err != nil {
+			panic(err) // The log is far from full.
+		}
+		return
+	}
+	ev := []events.Event{
+		events.UserStartRequested{}, events.UserStartRequested{}, events.UserStopRequested{}, events.UserRestartRequested{},
+	}[w.pick(4)]
+	w.publish(id, ev)
+}
+
+func (w *World) publish(id events.ProgramID, ev events.Event) {
+	w.tracef("user: %s for %s", ev.Type(), shortProgram(id))
+	seq, err := w.mem.Append(background, id, ev, "")
+	if err != nil {
+		panic(err) // The log is far from full.
+	}
+	w.users++
+	w.acked = append(w.acked, acknowledged{id: id, seq: seq, typ: ev.Type()})
+}
+
+// passTime lets the clock go on. Most of the work under way tells the server that it is; the rest was cut off for so long.
+func (w *World) passTime() {
+	by := []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second, 31 * time.Second, 11 * time.Minute}[min(w.pick(5), w.pick(6))]
+	w.now = w.now.Add(by)
+	for _, t := range w.tasks {
+		if t.delivery != nil && (!w.faulty || !w.oneIn(8)) {
+			t.delivery.Progress()
+		}
+	}
+}
+
+func (w *World) startAny() {
+	for _, p := range w.procs {
+		if !p.alive {
+			w.start(p)
+			return
+		}
+	}
+}
+
+func (w *World) timer() {
+	p := w.procs[w.pick(len(w.procs))]
+	p.dueCheck = p.alive
+}

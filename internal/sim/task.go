@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
+)
+
+var background = context.Background()
+
+// task is work of a process that is under way: a coroutine that stops at every call through an interface.
+type task struct {
+	name     string
+	proc     *proc
+	key      string // No two tasks of a process with the same key are under way at once; "" is none.
+	resume   func() (struct{}, bool)
+	abandon  func()
+	yield    func(struct{}) bool
+	crashed  bool
+	delivery *bustest.Delivery // What it works on, nil for a timer's.
+	news     bool              // The program that a build watches has news.
+	watch    func()
+}
+
+// crashed is what a task panics with when its process dies: nothing of it goes on.
+type crashed struct{}
+
+// spawn begins work. done gets its result, unless the process dies.
+func (w *World) spawn(p *proc, name, key string, delivery *bustest.Delivery, work func() error, done func(error)) {
+	t := &task{name: name, proc: p, key: key, delivery: delivery}
+	t.resume, t.abandon = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
+		err := t.guard(work)
+		if !t.crashed {
+			done(err)
+		}
+	})
+	w.tasks = append(w.tasks, t)
+}
+
+func (t *task) guard(work func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crashed); !ok {
+				panic(r)
+			}
+			t.crashed = true
+		}
+	}()
+	return work()
+}
+
+// run lets a task go on to its next call, or to its end.
+func (w *World) run(t *task) {
+	w.current = t
+	_, more := t.resume()
+	w.current = nil
+	if !more {
+		w.tasks = slices.DeleteFunc(w.tasks, func(other *task) bool { return other == t })
+	}
+	if t.crashed {
+		w.kill(t.proc)
+	}
+}
+
+// pause is where a task stops at a call, until the scheduler lets it go on.
+func (w *World) pause() {
+	t := w.current
+	if !t.yield(struct{}{}) {
+		panic(crashed{})
+	}
+}
+
+// kill ends a process with everything that it has under way.
+func (w *World) kill(p *proc) {
+	p.alive = false
+	for _, t := range slices.Clone(w.tasks) {
+		if t.proc == p {
+			w.current = t
+			t.abandon()
+		}
+	}
+	w.current = nil
+	w.tasks = slices.DeleteFunc(w.tasks, func(t *task) bool { return t.proc == p })
+}
+
+// busy reports whether a process has a task of a key under way.
+func (w *World) busy(p *proc, key string) bool {
+	return slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p && t.key == key })
+}
+
+func (w *World) count(p *proc, prefix byte) int {
+	n := 0
+	for _, t := range w.tasks {
+		if t.proc == p && t.name[0] == prefix {
+			n++
+		}
+	}
+	return n
+}
