@@ -38,6 +38,10 @@ func (c *Client) History(ctx context.Context, id events.ProgramID, after uint64)
 // the whole State after it.
 func (c *Client) Watch(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[Step, error] {
 	return func(yield func(Step, error) bool) {
+		if _, err := events.ParseProgramID(string(id)); err != nil {
+			yield(Step{}, err)
+			return
+		}
 		read := func(ctx context.Context) iter.Seq2[Step, error] {
 			return c.history(ctx, wire.HistoryRequest{ProgramID: id, After: after, States: true})
 		}
@@ -64,8 +68,8 @@ func (c *Client) StateAt(ctx context.Context, id events.ProgramID, at At) (reduc
 // Logs returns what a program printed, as far as it is kept: stream is "stdout", "stderr" or "build"; "" is both of the program
 // itself. With keepOn it goes on as Watch does.
 func (c *Client) Logs(ctx context.Context, id events.ProgramID, stream events.LogStream, keepOn bool) iter.Seq2[Chunk, error] {
-	if !keepOn {
-		return c.logs(ctx, id, stream, 0)
+	if _, err := events.ParseProgramID(string(id)); err != nil || !keepOn {
+		return c.logs(ctx, id, stream, 0) // Which gives the error too.
 	}
 	return func(yield func(Chunk, error) bool) {
 		subject, after := stream, uint64(0)

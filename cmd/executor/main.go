@@ -31,6 +31,7 @@ type flags struct {
 	RunSlots     int               `help:"Starts and stops at once." env:"HERSH_RUN_SLOTS" default:"4"`
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
+	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`
 	Label        map[string]string `help:"Labels for every container and image, as name=value." env:"HERSH_LABELS" mapsep:","`
 	Fake         bool              `help:"Run nothing: containers are in memory only." env:"HERSH_FAKE"`
 
@@ -93,7 +94,7 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
-		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20,
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
 		Labels: f.Label, Log: log, Registry: registry,
 	})
 	if err != nil {
@@ -108,6 +109,14 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	case <-closed:
 		return errors.New("the NATS server closed the connection for good; its log says why")
 	}
+}
+
+// networkMode returns what the Engine API calls the network of a build; its word for the default is none at all.
+func networkMode(flag string) string {
+	if flag == "default" {
+		return ""
+	}
+	return flag
 }
 
 func (f *flags) dial(ctx context.Context, hostID events.HostID, log *slog.Logger) (nc *nats.Conn, err error) {

@@ -44,7 +44,7 @@ func (cmd *deployCmd) Run(a *app) error {
 	defer c.Close()
 	line := a.progress()
 	id, err := c.Deploy(a.ctx, cmd.Dir, user, client.DeployOptions{Limits: limits, Progress: func(sent, total int64) {
-		line.show("uploading %s of %s", bytes(sent), bytes(total))
+		line.show("uploading %s of %s", byteSize(sent), byteSize(total))
 	}})
 	line.clear()
 	if err != nil {
@@ -104,8 +104,8 @@ func parseSize(s string) (int64, error) {
 	return n << shift, nil
 }
 
-// bytes writes a size for people.
-func bytes(n int64) string {
+// byteSize writes a size for people.
+func byteSize(n int64) string {
 	switch {
 	case n < 10<<10:
 		return strconv.FormatInt(n, 10) + " B"

@@ -116,10 +116,18 @@ func lostConnection(err error) bool {
 	return false
 }
 
-// rootCause is the first error of a chain: what happened, without who was told on the way.
+// rootCause is the first error of a chain: what happened, without who was told on the way. Of several it takes the first.
 func rootCause(err error) error {
 	for {
-		next := errors.Unwrap(err)
+		var next error
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			next = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			if all := e.Unwrap(); len(all) > 0 {
+				next = all[0]
+			}
+		}
 		if next == nil {
 			return err
 		}

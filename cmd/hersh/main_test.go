@@ -50,6 +50,7 @@ func TestScripts(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := &script{t: t}
 			if !strings.HasPrefix(name, "dev-") {
 				s.stack = hershtest.Start(t, scriptHandler(name))
@@ -83,6 +84,7 @@ type script struct {
 func (s *script) setup(env *testscript.Env) error {
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("TERM", "dumb")
+	env.Setenv("GORACE", "atexit_sleep_ms=10") // The default of a second is most of the time that a script takes.
 	if s.stack != nil {
 		env.Setenv("NATS_URL", s.stack.Server.URL())
 		return nil
@@ -244,5 +246,21 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s does not hold %q", args[0], args[1])
 		case <-poll.C:
 		}
+	}
+}
+
+func programID(t *testing.T, s string) events.ProgramID {
+	t.Helper()
+	id, err := events.ParseProgramID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func writeFile(t *testing.T, path string, data []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
 	}
 }

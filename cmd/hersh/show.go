@@ -67,7 +67,7 @@ func (cmd *hostsCmd) Run(a *app) error {
 	rows := [][]string{{"HOST", "RUNTIME", "DOCKER", "CPUS", "MEMORY", "BUILD SLOTS", "RUNNING", "UP", "PROBLEM"}}
 	for _, h := range hosts {
 		rows = append(rows, []string{
-			string(h.HostID), h.DefaultRuntime, orDash(h.Docker), strconv.Itoa(h.CPUs), bytes(h.MemoryBytes),
+			string(h.HostID), h.DefaultRuntime, orDash(h.Docker), strconv.Itoa(h.CPUs), byteSize(h.MemoryBytes),
 			strconv.Itoa(h.BuildSlots), strconv.Itoa(h.Running), age(time.Now(), h.Started), h.Problem,
 		})
 	}

@@ -29,6 +29,7 @@ func (s *Server) endpoints() []endpoint {
 		plainEndpoint("programs-list", events.SubjectProgramsList, s.listAll),
 		plainEndpoint("hosts-list", events.SubjectHostsList, s.listHosts),
 		plainEndpoint("hosts-register", events.SubjectHostsRegister, s.registerHost),
+		s.hostEndpoint(),
 	}
 }
 

@@ -139,25 +139,14 @@ func wireStep(step reducer.Step, data []byte, states bool) (wire.Step, error) {
 
 // hostOf says where an event comes from; of an event that comes from no host, where its effects go.
 func hostOf(step reducer.Step) events.HostID {
-	var host events.HostID
-	switch e := step.Event.(type) {
-	case events.HostLost:
-		host = e.HostID
-	case events.FoldersEnsured:
-		host = e.HostID
-	case events.BuildFinished:
-		host = e.HostID
-	case events.RuntimeStarted:
-		host = e.HostID
-	case events.StartFailed:
-		host = e.HostID
-	case events.RuntimeExited:
-		host = e.HostID
-	case events.StopFinished:
-		host = e.HostID
+	if lost, ok := step.Event.(events.HostLost); ok {
+		return lost.HostID
 	}
-	if host == "" && len(step.Effects) > 0 {
-		host = step.Effects[0].Place().HostID
+	if origin, isResult := events.OriginOf(step.Event); isResult && origin.HostID != "" {
+		return origin.HostID
 	}
-	return host
+	if len(step.Effects) > 0 {
+		return step.Effects[0].Place().HostID
+	}
+	return ""
 }

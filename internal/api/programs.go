@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -91,15 +92,16 @@ func listPage(all iter.Seq2[reducer.Checkpoint, error], req wire.ListRequest) (w
 	if err != nil {
 		return reply, err
 	}
-	var rest []reducer.Checkpoint
+	newest := map[events.ProgramID]reducer.Checkpoint{} // One that is saved meanwhile comes twice.
 	for cp, err := range all {
 		if err != nil {
 			return reply, err
 		}
 		if cp.State.ID > req.After {
-			rest = append(rest, cp)
+			newest[cp.State.ID] = cp
 		}
 	}
+	rest := slices.Collect(maps.Values(newest))
 	slices.SortFunc(rest, func(a, b reducer.Checkpoint) int { return strings.Compare(string(a.State.ID), string(b.State.ID)) })
 	size := 0
 	for i, cp := range rest {

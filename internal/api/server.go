@@ -40,6 +40,7 @@ type Bus interface {
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Hosts(ctx context.Context) ([]events.Heartbeat, error)
 	HostTTL() time.Duration
+	MakeQueues(ctx context.Context, host events.HostID) error
 }
 
 // Reconciler brings the checkpoint of a program up to its log. A program without a log gives the checkpoint of sequence 0.

@@ -39,6 +39,7 @@ type Options struct {
 	RunSlots     int
 	BuildTimeout time.Duration
 	BuildMemory  int64             // Bytes a RUN step may use.
+	BuildNetwork string            // Network of RUN steps: "none", or "", which is the daemon's default.
 	Labels       map[string]string // Put on every container and image besides Hersh's own.
 	Bus          bus.Options
 	Log          *slog.Logger
@@ -127,7 +128,8 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 	s.docker = docker
 	handler := host.NewRealEffectHandler(storage.NewManager(o.Dir), compose.NewBuilder(), docker,
 		host.WithHostID(o.HostID), host.WithLabels(o.Labels), host.WithSources(s.bus), host.WithLogSink(s.bus),
-		host.WithBuildTimeout(o.BuildTimeout), host.WithBuildMemory(o.BuildMemory), host.WithLogger(o.Log))
+		host.WithBuildTimeout(o.BuildTimeout), host.WithBuildMemory(o.BuildMemory),
+		host.WithBuildNetwork(o.BuildNetwork), host.WithLogger(o.Log))
 	handler.SetDefaultRuntime(o.Runtime)
 	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, nil
 }

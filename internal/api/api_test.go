@@ -1,0 +1,466 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/goleak"
+
+	"github.com/rlaaudgjs5638/hersh/client/wire"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	digest = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+	build  = events.BuildID("build-0123456789ab")
+)
+
+// bench is a running Hersh, asked as a client in any language would ask.
+type bench struct {
+	*hershtest.Stack
+	t   *testing.T
+	nc  *nats.Conn
+	ctx context.Context
+}
+
+func newBench(t *testing.T) *bench {
+	t.Parallel() // Much of a test is waiting for the disk.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	stack := hershtest.Start(t, nil)
+	return &bench{Stack: stack, t: t, nc: stack.Server.Conn(t), ctx: ctx}
+}
+
+// ask sends a request and decodes the reply into out, strictly; it returns the error of the reply.
+func (b *bench) ask(subject, body string, out any) (code int, sentence string) {
+	b.t.Helper()
+	answer, err := b.nc.RequestWithContext(b.ctx, subject, []byte(body))
+	if err != nil {
+		b.t.Fatalf("%s %s: %v", subject, body, err)
+	}
+	if text := answer.Header.Get(micro.ErrorCodeHeader); text != "" {
+		if code, err = strconv.Atoi(text); err != nil || len(answer.Data) > 0 {
+			b.t.Fatalf("%s: error code %q, data %q", subject, text, answer.Data)
+		}
+		return code, answer.Header.Get(micro.ErrorHeader)
+	}
+	if out != nil {
+		dec := json.NewDecoder(bytes.NewReader(answer.Data))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(out); err != nil {
+			b.t.Fatalf("%s: reply %s: %v", subject, answer.Data, err)
+		}
+	}
+	return 0, ""
+}
+
+func (b *bench) mustAsk(subject, body string, out any) {
+	b.t.Helper()
+	if code, sentence := b.ask(subject, body, out); code != 0 {
+		b.t.Fatalf("%s %s: %d %s", subject, body, code, sentence)
+	}
+}
+
+func (b *bench) upload(user events.UserID) {
+	b.t.Helper()
+	if err := b.Bus.PutSource(b.ctx, user, digest, strings.NewReader("a tarball")); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) create(user events.UserID) events.ProgramID {
+	b.t.Helper()
+	b.upload(user)
+	var reply wire.CreateReply
+	b.mustAsk(events.APISubject(user, wire.VerbCreate), `{"sourceDigest":"`+string(digest)+`"}`, &reply)
+	return reply.ProgramID
+}
+
+func (b *bench) publish(id events.ProgramID, typ events.Type, data string) {
+	b.t.Helper()
+	if _, err := b.nc.RequestWithContext(b.ctx, events.EventSubject(id, typ), []byte(data)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) history(id events.ProgramID, fields string) (reply wire.HistoryReply) {
+	b.t.Helper()
+	b.mustAsk(events.APISubject(id.User(), wire.VerbHistory), fmt.Sprintf(`{"programId":%q%s}`, id, fields), &reply)
+	return reply
+}
+
+// settle waits until a program is in a state.
+func (b *bench) settle(id events.ProgramID, want reducer.State) {
+	b.t.Helper()
+	news := make(chan *nats.Msg, 64)
+	sub, err := b.nc.ChanSubscribe(events.FeedSubject(id, "*"), news)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	for {
+		var reply wire.GetReply
+		b.mustAsk(events.APISubject(id.User(), wire.VerbGet), fmt.Sprintf(`{"programId":%q}`, id), &reply)
+		if reply.State.State == want {
+			return
+		}
+		select {
+		case <-news:
+		case <-b.ctx.Done():
+			b.t.Fatalf("%s is %s, want %s", id, reply.State.State, want)
+		}
+	}
+}
+
+func TestCreate(t *testing.T) {
+	b := newBench(t)
+	subject := events.APISubject("alice", wire.VerbCreate)
+	if code, sentence := b.ask(subject, `{"sourceDigest":"`+string(digest)+`"}`, nil); code != wire.CodeConflict || !strings.Contains(sentence, "upload it first") {
+		t.Errorf("create without a source: %d %s", code, sentence)
+	}
+	b.upload("alice")
+	if code, _ := b.ask(events.APISubject("bob", wire.VerbCreate), `{"sourceDigest":"`+string(digest)+`"}`, nil); code != wire.CodeConflict {
+		t.Errorf("create from another user's source: %d", code)
+	}
+
+	own := events.NewProgramID("alice", build)
+	body := fmt.Sprintf(`{"programId":%q,"sourceDigest":%q,"limits":{"pids":7}}`, own, digest)
+	for range 3 {
+		var reply wire.CreateReply
+		b.mustAsk(subject, body, &reply)
+		if reply.ProgramID != own || reply.BuildID != build {
+			t.Fatalf("create: %+v", reply)
+		}
+	}
+	if got := b.history(own, ""); got.Head != 1 || len(got.Steps) != 1 || got.Steps[0].Type != events.TypeProgramCreated {
+		t.Errorf("history after three creates of one ID: %+v", got)
+	}
+	other := fmt.Sprintf(`{"programId":%q,"sourceDigest":%q,"limits":{"pids":8}}`, own, digest)
+	if code, sentence := b.ask(subject, other, nil); code != wire.CodeConflict {
+		t.Errorf("create with other limits: %d %s", code, sentence)
+	}
+
+	// It is in the read model at once.
+	var list wire.ListReply
+	b.mustAsk(events.APISubject("alice", wire.VerbList), ``, &list)
+	if len(list.Programs) != 1 || list.Programs[0].State.ID != own || list.Programs[0].State.Limits.Pids != 7 || list.Next != "" {
+		t.Errorf("list: %+v", list)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	long := strings.Repeat("x", wire.MaxRequestBytes+1)
+	for _, c := range []struct {
+		subject, body string
+		code          int
+		says          string
+	}{
+		{"hersh.api.alice.get", `{}`, 400, "is not {user}-{build}-{uuid}"},
+		{"hersh.api.alice.get", `{"programId":"../etc"}`, 400, "is not {user}-{build}-{uuid}"},
+		{"hersh.api.alice.get", `{"programId":7}`, 400, "cannot be understood"},
+		{"hersh.api.alice.get", `garbage`, 400, "not a JSON object"},
+		{"hersh.api.alice.get", `[]`, 400, "not a JSON object"},
+		{"hersh.api.alice.get", `null`, 400, "not a JSON object"},
+		{"hersh.api.alice.get", `{"programId":"` + string(id) + `"} {}`, 400, "something follows"},
+		{"hersh.api.alice.get", `{"programId":"` + string(id) + `","extra":1}`, 400, "unknown field"},
+		{"hersh.api.alice.get", `{"programId":"` + long + `"}`, 400, "bytes, more than"},
+		{"hersh.api.alice.get", `{"` + strings.Repeat("a\\r\\nNats-Service-Error-Code: 1", 30) + `":1}`, 400, "unknown field"},
+		{"hersh.api.bob.get", `{"programId":"` + string(id) + `"}`, 404, "there is no program"},
+		{"hersh.api.Alice.get", `{"programId":"` + string(id) + `"}`, 400, "does not name a user"},
+		{"hersh.api.bob.history", `{"programId":"` + string(id) + `"}`, 404, "there is no program"},
+		{"hersh.api.bob.logs", `{"programId":"` + string(id) + `"}`, 404, "there is no program"},
+		{"hersh.api.bob.delete", `{"programId":"` + string(id) + `"}`, 404, "there is no program"},
+		{"hersh.api.bob.create", `{"programId":"` + string(id) + `","sourceDigest":"` + string(digest) + `"}`, 404, "there is no program"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","limit":-1}`, 400, "negative"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","after":-1}`, 400, "cannot be understood"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","at":{}}`, 400, "needs a seq or a time"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","at":{"seq":1,"time":"2026-01-01T00:00:00Z"}}`, 400, "not both"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","at":{"seq":2}}`, 400, "ends at event 1"},
+		{"hersh.api.alice.history", `{"programId":"` + string(id) + `","at":{"time":"2001-01-01T00:00:00Z"}}`, 400, "did not exist"},
+		{"hersh.api.alice.logs", `{"programId":"` + string(id) + `","stream":"*"}`, 400, "there is no log stream"},
+		{"hersh.api.alice.logs", `{"programId":"` + string(id) + `","stream":"stdout.>"}`, 400, "there is no log stream"},
+		{"hersh.api.alice.create", `{}`, 400, "source digest"},
+		{"hersh.api.alice.create", `{"sourceDigest":"ABC"}`, 400, "source digest"},
+		{"hersh.api.alice.create", `{"sourceDigest":"` + string(digest) + `","limits":{"pids":-1}}`, 400, "negative"},
+		{"hersh.api.alice.create", `{"sourceDigest":"` + strings.Repeat("f", 64) + `","programId":"` + string(id) + `"}`, 400, "is not one of build"},
+		{"hersh.api.alice.list", `{"limit":"all"}`, 400, "cannot be understood"},
+		{"hersh.hosts.register", `{"hostId":"any"}`, 400, "reserved"},
+		{"hersh.hosts.register", `{"hostId":"a.b"}`, 400, "character other than"},
+		{"hersh.hosts.list", `{"x":1}`, 400, "unknown field"},
+	} {
+		code, sentence := b.ask(c.subject, c.body, nil)
+		if code != c.code || !strings.Contains(sentence, c.says) || len(sentence) > 600 {
+			t.Errorf("%s %.80s: %d %q, want %d …%s…", c.subject, c.body, code, sentence, c.code, c.says)
+		}
+	}
+	if got := b.history(id, ""); got.Head != 1 {
+		t.Errorf("bad requests changed the log: %+v", got)
+	}
+	gone := events.NewProgramID("alice", build)
+	for _, verb := range []string{wire.VerbGet, wire.VerbHistory, wire.VerbLogs, wire.VerbDelete} {
+		if code, _ := b.ask(events.APISubject("alice", verb), fmt.Sprintf(`{"programId":%q}`, gone), nil); code != wire.CodeNotFound {
+			t.Errorf("%s of a program that never was: %d, want 404", verb, code)
+		}
+	}
+}
+
+func TestHistoryPages(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.publish(id, "UserStartRequested", `{}`)
+	b.settle(id, reducer.StateReady)
+	for i := range 20 {
+		b.publish(id, "UserStopRequested", fmt.Sprintf(`garbage %d`, i))
+	}
+	all := b.history(id, `,"states":true`)
+	if len(all.Steps) != int(all.Head) || all.More || all.Next != all.Head || all.At != nil {
+		t.Fatalf("one page for all: %d steps, head %d, next %d, more %v", len(all.Steps), all.Head, all.Next, all.More)
+	}
+	var paged []wire.Step
+	after := uint64(0)
+	for pages := 1; ; pages++ {
+		page := b.history(id, fmt.Sprintf(`,"states":true,"limit":3,"after":%d`, after))
+		if len(page.Steps) > 3 || page.Head != all.Head {
+			t.Fatalf("page after %d: %d steps, head %d", after, len(page.Steps), page.Head)
+		}
+		paged, after = append(paged, page.Steps...), page.Next
+		if !page.More {
+			break
+		}
+		if pages > len(all.Steps) {
+			t.Fatal("the pages do not end")
+		}
+	}
+	want, _ := json.Marshal(all.Steps)
+	got, _ := json.Marshal(paged)
+	if !bytes.Equal(want, got) {
+		t.Errorf("the pages together are\n%s\nwant\n%s", got, want)
+	}
+	last := all.Steps[len(all.Steps)-1]
+	if last.Rejected == "" || string(last.Data) != "garbage 19" || last.Event != nil || last.State.State != reducer.StateReady {
+		t.Errorf("the last step is %+v", last)
+	}
+	if page := b.history(id, fmt.Sprintf(`,"after":%d`, all.Head)); len(page.Steps) != 0 || page.More || page.Next != all.Head {
+		t.Errorf("page after the end: %+v", page)
+	}
+}
+
+// TestHistoryBytes fills a page to its limit of bytes: the reply must fit into a message.
+func TestHistoryBytes(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	reason := strings.Repeat(`\"`, events.MaxText) // A quote is four bytes here: escaped, in a string of JSON.
+	const n = 80
+	for range n {
+		b.publish(id, "StartFailed", `{"reason":"`+reason+`"}`)
+	}
+	seen, after := 0, uint64(0)
+	for page := (wire.HistoryReply{More: true}); page.More; after = page.Next {
+		page = b.history(id, fmt.Sprintf(`,"states":true,"after":%d`, after))
+		seen += len(page.Steps)
+		if data, _ := json.Marshal(page); len(data) > wire.MaxPageBytes+1000 {
+			t.Fatalf("a page has %d bytes", len(data))
+		}
+		if len(page.Steps) == 0 {
+			t.Fatal("an empty page before the end")
+		}
+	}
+	if seen != n+1 {
+		t.Errorf("saw %d steps, want %d", seen, n+1)
+	}
+}
+
+func TestHistoryAt(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.publish(id, "UserStartRequested", `{}`)
+	b.settle(id, reducer.StateReady)
+	for seq, state := range map[int]reducer.State{1: reducer.StateCreated, 2: reducer.StateBuilding, 4: reducer.StateStarting, 5: reducer.StateReady} {
+		got := b.history(id, fmt.Sprintf(`,"at":{"seq":%d}`, seq))
+		if got.At == nil || got.At.State.State != state || got.At.Seq != uint64(seq) || len(got.Steps) != seq || got.Head != 5 || got.More {
+			t.Errorf("at %d: %+v", seq, got)
+		}
+	}
+	all := b.history(id, "")
+	got := b.history(id, fmt.Sprintf(`,"limit":1,"at":{"time":%q}`, all.Steps[1].Time.Format(time.RFC3339Nano)))
+	if got.At == nil || got.At.Seq != 2 || len(got.Steps) != 1 || !got.More {
+		t.Errorf("at the time of event 2: %+v", got)
+	}
+}
+
+func TestGetTellsSinceWhen(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.publish(id, "UserStartRequested", `{}`)
+	b.settle(id, reducer.StateReady)
+	b.publish(id, "UserStartRequested", `{}`) // Changes nothing.
+	var got wire.GetReply
+	b.mustAsk(events.APISubject("alice", wire.VerbGet), fmt.Sprintf(`{"programId":%q}`, id), &got)
+	all := b.history(id, "")
+	if got.Seq != 6 || got.State.State != reducer.StateReady || got.State.HostID != hershtest.HostID || got.Digest == "" {
+		t.Errorf("get: %+v", got)
+	}
+	if !got.Since.Equal(all.Steps[4].Time) || !got.Time.Equal(all.Steps[5].Time) {
+		t.Errorf("since %v, time %v; want those of events 5 and 6 of %+v", got.Since, got.Time, all.Steps)
+	}
+}
+
+func TestListPages(t *testing.T) {
+	b := newBench(t)
+	want := map[events.ProgramID]bool{}
+	for i := range 7 {
+		want[b.create(events.UserID([]string{"alice", "bob"}[i%2]))] = true
+	}
+	for _, c := range []struct {
+		subject string
+		want    int
+	}{{events.SubjectProgramsList, 7}, {events.APISubject("alice", wire.VerbList), 4}, {events.APISubject("carol", wire.VerbList), 0}} {
+		var after, last events.ProgramID
+		n := 0
+		for {
+			var page wire.ListReply
+			b.mustAsk(c.subject, fmt.Sprintf(`{"limit":2,"after":%q}`, after), &page)
+			for _, cp := range page.Programs {
+				if cp.State.ID <= last || !want[cp.State.ID] {
+					t.Errorf("%s lists %s after %s", c.subject, cp.State.ID, last)
+				}
+				last = cp.State.ID
+				n++
+			}
+			if page.Next == "" || n > c.want {
+				break
+			}
+			after = page.Next
+		}
+		if n != c.want {
+			t.Errorf("%s lists %d programs, want %d", c.subject, n, c.want)
+		}
+	}
+}
+
+func TestLogsPages(t *testing.T) {
+	b := newBench(t)
+	id, other := b.create("alice"), b.create("alice")
+	ship := func(id events.ProgramID, stream events.LogStream, data string) {
+		if err := b.Bus.ShipLog(b.ctx, id, stream, "", []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	big := strings.Repeat("x", 30<<10)
+	var want string
+	for i := range 40 {
+		stream := []events.LogStream{events.LogStdout, events.LogBuild, events.LogStderr}[i%3]
+		ship(id, stream, fmt.Sprintf("%d%s\n", i, big))
+		ship(other, stream, "of another program\n")
+		if stream != events.LogBuild {
+			want += fmt.Sprintf("%d%s\n", i, big)
+		}
+	}
+	read := func(fields string) string {
+		var got strings.Builder
+		after := uint64(0)
+		for {
+			var page wire.LogsReply
+			b.mustAsk(events.APISubject("alice", wire.VerbLogs), fmt.Sprintf(`{"programId":%q,"after":%d%s}`, id, after, fields), &page)
+			for _, c := range page.Chunks {
+				got.Write(c.Data)
+			}
+			if !page.More {
+				return got.String()
+			}
+			if page.Next <= after {
+				t.Fatalf("page after %d goes on after %d", after, page.Next)
+			}
+			after = page.Next
+		}
+	}
+	if got := read(""); got != want {
+		t.Errorf("output has %d bytes, want %d", len(got), len(want))
+	}
+	if got := read(`,"limit":5`); got != want {
+		t.Errorf("output in small pages has %d bytes, want %d", len(got), len(want))
+	}
+	if got := read(`,"stream":"build"`); strings.Count(got, "\n") != 13 {
+		t.Errorf("build output has %d lines, want 13", strings.Count(got, "\n"))
+	}
+}
+
+func TestDelete(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.publish(id, "UserStartRequested", `{}`)
+	b.settle(id, reducer.StateReady)
+	body := fmt.Sprintf(`{"programId":%q}`, id)
+	if code, sentence := b.ask(events.APISubject("alice", wire.VerbDelete), body, nil); code != wire.CodeConflict || !strings.Contains(sentence, "it is Ready; stop it first") {
+		t.Errorf("delete while it runs: %d %s", code, sentence)
+	}
+	b.publish(id, "UserStopRequested", `{}`)
+	b.settle(id, reducer.StateStopped)
+	b.mustAsk(events.APISubject("alice", wire.VerbDelete), body, nil)
+	if code, _ := b.ask(events.APISubject("alice", wire.VerbDelete), body, nil); code != wire.CodeNotFound {
+		t.Errorf("delete again: %d, want 404", code)
+	}
+	if exists, err := b.Bus.Exists(b.ctx, id); err != nil || exists {
+		t.Errorf("its log exists: %v, %v", exists, err)
+	}
+	if _, found, err := b.Bus.Load(b.ctx, id); err != nil || found {
+		t.Errorf("its checkpoint exists: %v, %v", found, err)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	b := newBench(t)
+	var reply wire.RegisterReply
+	b.mustAsk(events.SubjectHostsRegister, `{"hostId":"h1"}`, &reply)
+	if reply.HostID != "h1" || reply.HostTTLMillis != b.Bus.HostTTL().Milliseconds() || reply.Version == "" {
+		t.Errorf("register: %+v", reply)
+	}
+	if err := b.Bus.Beat(b.ctx, events.Heartbeat{HostID: "h1"}); err != nil {
+		t.Fatal(err)
+	}
+	var hosts wire.HostsReply
+	b.mustAsk(events.SubjectHostsList, ``, &hosts)
+	found := false
+	for _, h := range hosts.Hosts {
+		found = found || h.HostID == "h1"
+	}
+	if !found {
+		t.Errorf("hosts: %+v, want h1 among them", hosts)
+	}
+}
+
+func TestMicroServiceIsFound(t *testing.T) {
+	b := newBench(t)
+	subject, err := micro.ControlSubject(micro.InfoVerb, events.ServiceName, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info micro.Info
+	answer, err := b.nc.RequestWithContext(b.ctx, subject, nil)
+	if err == nil {
+		err = json.Unmarshal(answer.Data, &info)
+	}
+	if err != nil || info.Name != "hersh" {
+		t.Errorf("info: %+v, %v", info, err)
+	}
+	for _, verb := range []string{"create", "list", "get", "history", "logs", "delete"} {
+		if !slices.ContainsFunc(info.Endpoints, func(e micro.EndpointInfo) bool { return e.Subject == "hersh.api.*."+verb }) {
+			t.Errorf("there is no endpoint for %s: %+v", verb, info.Endpoints)
+		}
+	}
+}
