@@ -33,6 +33,7 @@ effects/host                 | events effects effects/compose effects/storage ef
 internal/source              | events                                                         | patternmatcher
 internal/bus                 | core                                                           | nats
 internal/natsserver          |                                                                | nats-server
+internal/tenants             | events                                                         | nats
 ── loops: they declare the interfaces they need
 program                      | core                                                           |
 internal/supervisor          | core                                                           | prometheus
@@ -55,6 +56,7 @@ internal/dockertest/...      | any support                                      
 internal/natstest/...        | any support                                                    | nats nats-server prometheus
 internal/sim/...             | any support                                                    | rapid prometheus
 internal/e2e/...             | any support                                                    | any
+internal/attack              | any support                                                    | any
 `
 
 // modules are the modules of others, by the names that the picture has for them. All that are not named here may not be

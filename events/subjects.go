@@ -13,6 +13,10 @@ const (
 	StreamEffects = "HERSH_EFFECTS"
 	// StreamLogs holds the output of builds and programs.
 	StreamLogs = "HERSH_LOGS"
+	// StreamUploads holds the chunks of uploads that are not complete.
+	StreamUploads = "HERSH_UPLOADS"
+	// BucketLeases is the KV bucket of who does what only one needs to do.
+	BucketLeases = "HERSH_LEASES"
 	// BucketPrograms is the KV bucket of checkpoints, the read model.
 	BucketPrograms = "HERSH_PROGRAMS"
 	// BucketHosts is the KV bucket of heartbeats.
@@ -30,6 +34,7 @@ const (
 	prefixEffects       = "hersh.effects"
 	prefixLogs          = "hersh.logs"
 	prefixAPI           = "hersh.api"
+	prefixUploads       = "hersh.uploads"
 
 	// SubjectsEvents are the events of all programs.
 	SubjectsEvents = prefixEvents + ".*.*.*"
@@ -105,6 +110,25 @@ func EffectsSubject(host HostID, class Class) string {
 	}
 	return prefixEffects + "." + string(host) + "." + string(class)
 }
+
+// EffectsQueue names the consumer that works off the effects for a host.
+func EffectsQueue(host HostID, class Class) string {
+	if host == "" {
+		host = anyHostTarget
+	}
+	return string(host) + "-" + string(class)
+}
+
+// HostRegisterSubject is where the request of a host arrives that only this host can send: its account has no other.
+func HostRegisterSubject(host HostID) string { return SubjectHostsRegister + "." + string(host) }
+
+// UploadSubject is where the chunks of one upload of a user are kept until it is complete.
+func UploadSubject(user UserID, upload string) string {
+	return prefixUploads + "." + string(user) + "." + upload
+}
+
+// UploadSubjects are all uploads of a user; "*" is every user's.
+func UploadSubjects(user UserID) string { return UploadSubject(user, "*") }
 
 // APISubject is the subject of a request of a user; "*" for user is what the service listens on.
 func APISubject(user UserID, verb string) string {

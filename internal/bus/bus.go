@@ -24,14 +24,16 @@ const (
 	hostMarkerTTL    = 10 * time.Minute // How long watchers can see that it was.
 	leaseTTL         = 45 * time.Second
 	maxSourceBytes   = 4 << 30 // All source tarballs. The server reserves it, so a small disk must have it.
+	maxUploadBytes   = 4 << 30 // Chunks of all uploads that are not complete.
+	maxUploadAge     = time.Hour
 	apiTimeout       = 10 * time.Second
-	bucketLeases     = "HERSH_LEASES"
 )
 
 // Options are what operators choose.
 type Options struct {
 	Replicas int           // Copies of every stream, 1 or 3; 0 is 1.
 	HostTTL  time.Duration // How long a host may say nothing; 0 is 30 s.
+	Bind     bool          // Somebody else provisions: Provision only looks, and an executor asks for its queues.
 }
 
 // Bus is a connection to the bus. It is safe for concurrent use.
@@ -63,7 +65,10 @@ func New(nc *nats.Conn, log *slog.Logger, opts Options) (*Bus, error) {
 // Provision creates the streams and buckets that are shared by all programs, or brings those that exist up to date. It is
 // idempotent, and safe to call from many processes at once.
 func (b *Bus) Provision(ctx context.Context) error {
-	for _, cfg := range []jetstream.StreamConfig{b.wakeStream(), b.effectsStream(), b.outputStream()} {
+	if b.opts.Bind {
+		return b.provisioned(ctx)
+	}
+	for _, cfg := range []jetstream.StreamConfig{b.wakeStream(), b.effectsStream(), b.outputStream(), b.uploadsStream()} {
 		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
 		}
@@ -73,6 +78,9 @@ func (b *Bus) Provision(ctx context.Context) error {
 			return fmt.Errorf("provision bucket %s: %w", cfg.Bucket, err)
 		}
 	}
+	if err := b.MakeQueues(ctx, ""); err != nil {
+		return err
+	}
 	_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 		Bucket: events.BucketSources, Description: "source tarballs, written once",
 		Replicas: b.opts.Replicas, MaxBytes: maxSourceBytes,
@@ -81,6 +89,29 @@ func (b *Bus) Provision(ctx context.Context) error {
 		return fmt.Errorf("provision bucket %s: %w", events.BucketSources, err)
 	}
 	return nil
+}
+
+// provisioned reports what of Provision is missing. HERSH_WAKE is in memory, and made again by whoever takes from it.
+func (b *Bus) provisioned(ctx context.Context) error {
+	names := []string{events.StreamEffects, events.StreamLogs, events.StreamUploads, "OBJ_" + events.BucketSources}
+	for _, cfg := range b.buckets() {
+		names = append(names, "KV_"+cfg.Bucket)
+	}
+	for _, name := range names {
+		if _, err := b.js.Stream(ctx, name); err != nil {
+			return fmt.Errorf("look for %s, which `hersh tenants provision` makes: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (b *Bus) uploadsStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: events.StreamUploads, Description: "chunks of uploads that are not complete",
+		Subjects: []string{events.UploadSubjects("*")}, Storage: jetstream.FileStorage,
+		MaxBytes: maxUploadBytes, MaxAge: maxUploadAge, Discard: jetstream.DiscardNew,
+		AllowDirect: true, Replicas: b.opts.Replicas, Duplicates: time.Minute,
+	}
 }
 
 func (b *Bus) wakeStream() jetstream.StreamConfig {
@@ -116,7 +147,7 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: events.BucketPrograms, Description: "checkpoints: the read model, a cache of the logs", Replicas: b.opts.Replicas},
 		{Bucket: events.BucketHosts, Description: "heartbeats of executors", TTL: b.opts.HostTTL, LimitMarkerTTL: hostMarkerTTL, Replicas: b.opts.Replicas},
-		{Bucket: bucketLeases, Description: "who does what only one needs to do", TTL: b.lease, LimitMarkerTTL: b.lease, Replicas: b.opts.Replicas},
+		{Bucket: events.BucketLeases, Description: "who does what only one needs to do", TTL: b.lease, LimitMarkerTTL: b.lease, Replicas: b.opts.Replicas},
 	}
 }
 

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"time"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
+
+// kvOperationHeader marks a value that says that its key was deleted.
+const kvOperationHeader = "KV-Operation"
 
 // saveTries bounds how often Save meets another supervisor that is just ahead or behind.
 const saveTries = 5
@@ -93,24 +96,19 @@ func isConflict(err error) bool {
 }
 
 // Checkpoints returns the read model: the checkpoint of every program of a user, "" for all users. Unreadable ones are left out;
-// the sweep mends them.
+// the sweep mends them. One that is saved meanwhile comes again, the newer one last.
 func (b *Bus) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error] {
 	return func(yield func(reducer.Checkpoint, error) bool) {
 		keys := events.UserCheckpointKeys("*")
 		if user != "" {
 			keys = events.UserCheckpointKeys(user)
 		}
-		kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
-		if err != nil {
-			yield(reducer.Checkpoint{}, fmt.Errorf("list checkpoints: %w", err))
-			return
-		}
-		err = b.eachEntry(ctx, kv, keys, func(entry jetstream.KeyValueEntry) bool {
-			id, err := events.ParseCheckpointKey(entry.Key())
+		err := b.eachValue(ctx, events.BucketPrograms, keys, func(key string, value []byte) bool {
+			id, err := events.ParseCheckpointKey(key)
 			if err != nil {
 				return true
 			}
-			cp, err := decodeCheckpoint(id, entry.Value())
+			cp, err := decodeCheckpoint(id, value)
 			return err != nil || yield(cp, nil)
 		})
 		if err != nil {
@@ -119,32 +117,16 @@ func (b *Bus) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[red
 	}
 }
 
-// errSilent says that a listing stopped before its end: its bucket was deleted, or the server is away.
-var errSilent = errors.New("the server stopped in the middle of the list")
-
-// eachEntry calls fn for the present value of each key, until it returns false. The client goes on waiting for a bucket that was
-// deleted, so that it is bounded here how long nothing may come.
-func (b *Bus) eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, fn func(jetstream.KeyValueEntry) bool) error {
-	watcher, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = watcher.Stop() }() // Its consumer expires by itself if this fails.
-	silent := time.NewTimer(b.timing.listWait)
-	defer silent.Stop()
-	for {
-		silent.Reset(b.timing.listWait)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-silent.C:
-			return errSilent
-		case entry := <-watcher.Updates():
-			if entry == nil || !fn(entry) {
-				return nil // nil says that all present values were given.
-			}
+// eachValue calls fn for the present value of each key of a bucket, until it returns false. It reads without a consumer, which not
+// every user may make. A key that is written meanwhile comes again, with its newer value.
+func (b *Bus) eachValue(ctx context.Context, bucket, keys string, fn func(key string, value []byte) bool) error {
+	prefix := "$KV." + bucket + "."
+	return b.scan(ctx, "KV_"+bucket, prefix+keys, 0, func(msg *jetstream.RawStreamMsg) bool {
+		if msg.Header.Get(kvOperationHeader) != "" || msg.Header.Get(jetstream.MarkerReasonHeader) != "" {
+			return true // It says that the key was deleted, or has expired.
 		}
-	}
+		return fn(strings.TrimPrefix(msg.Subject, prefix), msg.Data)
+	})
 }
 
 func (b *Bus) dropCheckpoint(ctx context.Context, id events.ProgramID) error {

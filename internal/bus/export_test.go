@@ -7,7 +7,6 @@ func (b *Bus) Hasten() {
 	b.timing = timing{
 		ackWait: time.Second, progressEvery: 200 * time.Millisecond, pullWait: 200 * time.Millisecond,
 		drainWait: time.Second, minRetry: 20 * time.Millisecond, maxRetry: 100 * time.Millisecond,
-		listWait: 2 * time.Second,
 	}
 	b.lease = time.Second
 }

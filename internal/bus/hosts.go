@@ -4,11 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
@@ -34,21 +33,18 @@ func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
 
 // Hosts returns the last heartbeat of each host that is there, sorted by ID.
 func (b *Bus) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
-	kv, err := b.js.KeyValue(ctx, events.BucketHosts)
-	if err != nil {
-		return nil, fmt.Errorf("list hosts: %w", err)
-	}
-	var hosts []events.Heartbeat
-	err = b.eachEntry(ctx, kv, "*", func(entry jetstream.KeyValueEntry) bool {
+	byID := map[events.HostID]events.Heartbeat{} // A key that is written meanwhile comes twice.
+	err := b.eachValue(ctx, events.BucketHosts, "*", func(key string, value []byte) bool {
 		var beat events.Heartbeat
-		if json.Unmarshal(entry.Value(), &beat) == nil && string(beat.HostID) == entry.Key() {
-			hosts = append(hosts, beat)
+		if json.Unmarshal(value, &beat) == nil && string(beat.HostID) == key {
+			byID[beat.HostID] = beat
 		}
 		return true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list hosts: %w", err)
 	}
+	hosts := slices.Collect(maps.Values(byID))
 	slices.SortFunc(hosts, func(a, b events.Heartbeat) int { return strings.Compare(string(a.HostID), string(b.HostID)) })
 	return hosts, nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rlaaudgjs5638/hersh/events"
 )
 
 // Lease reports whether holder has the named lease, taking it when it is free and renewing it when it is held already. A lease
 // that is not renewed is free again after its TTL. It saves work and protects nothing: whoever has it does what anybody may do.
 func (b *Bus) Lease(ctx context.Context, name, holder string) (bool, error) {
-	kv, err := b.js.KeyValue(ctx, bucketLeases)
+	kv, err := b.js.KeyValue(ctx, events.BucketLeases)
 	if err != nil {
 		return false, fmt.Errorf("take lease %s: %w", name, err)
 	}

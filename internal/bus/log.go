@@ -21,6 +21,19 @@ const (
 	readBytes = 1 << 20
 )
 
+// publisherHeader is where the server names the account that a message comes from. It replaces what a client wrote there whenever a
+// message crosses between accounts; inside one account it says nothing.
+const publisherHeader = "Nats-Request-Info"
+
+// publisher is what the server says of who published a message. Its own word comes last.
+func publisher(header nats.Header) events.Publisher {
+	values := header[publisherHeader]
+	if len(values) == 0 {
+		return events.Publisher{}
+	}
+	return events.ParsePublisher(values[len(values)-1])
+}
+
 // Create makes the log of a program and publishes its first event. Doing it again changes nothing.
 func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error {
 	if err := b.layout.MakeRoom(ctx, id); err != nil {
@@ -56,7 +69,10 @@ func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, 
 func (b *Bus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error] {
 	return func(yield func(events.Stored, error) bool) {
 		err := b.scan(ctx, b.layout.Stream(id), events.EventSubjects(id), after, func(msg *jetstream.RawStreamMsg) bool {
-			return yield(events.Stored{Seq: msg.Sequence, Time: msg.Time, Type: events.EventType(msg.Subject), Data: msg.Data}, nil)
+			return yield(events.Stored{
+				Seq: msg.Sequence, Time: msg.Time, Type: events.EventType(msg.Subject), Data: msg.Data,
+				From: publisher(msg.Header),
+			}, nil)
 		})
 		if err != nil {
 			yield(events.Stored{}, fmt.Errorf("read log of %s: %w", id, b.whyNoAnswer(ctx, id, err)))

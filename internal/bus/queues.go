@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -28,13 +29,12 @@ type timing struct {
 	drainWait     time.Duration // How long work in hand may go on after the end was asked for.
 	minRetry      time.Duration // Before work that failed comes again, for the first time.
 	maxRetry      time.Duration
-	listWait      time.Duration // Between two entries of a listing.
 }
 
 func usualTiming() timing {
 	return timing{
 		ackWait: 30 * time.Second, progressEvery: 10 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
-		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second, listWait: apiTimeout,
+		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
 	}
 }
 
@@ -59,10 +59,8 @@ func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
 // ctx.
 func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
 	subject := events.EffectsSubject(host, class)
-	name := strings.ReplaceAll(strings.TrimPrefix(subject, "hersh.effects."), ".", "-")
-	open := func(ctx context.Context) (jetstream.Consumer, error) {
-		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, b.consumerConfig(name, subject))
-	}
+	name := events.EffectsQueue(host, class)
+	open := func(ctx context.Context) (jetstream.Consumer, error) { return b.openEffects(ctx, host, name, subject) }
 	return b.consume(ctx, name, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
 		id, seq, err := effects.ParseTrigger(msg.Data())
 		if err != nil {
@@ -71,6 +69,51 @@ func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Clas
 		}
 		return handle(ctx, id, seq)
 	})
+}
+
+// openEffects makes the consumer of a queue of effects, or takes the one that is there where this user may make none.
+func (b *Bus) openEffects(ctx context.Context, host events.HostID, name, subject string) (jetstream.Consumer, error) {
+	if !b.opts.Bind {
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, b.consumerConfig(name, subject))
+	}
+	consumer, err := b.js.Consumer(ctx, events.StreamEffects, name)
+	if !errors.Is(err, jetstream.ErrConsumerNotFound) || host == "" {
+		return consumer, err
+	}
+	if err := b.register(ctx, host); err != nil {
+		return nil, err
+	}
+	return b.js.Consumer(ctx, events.StreamEffects, name)
+}
+
+// MakeQueues makes the queues of a host, for its executor to take from; "" makes those of any host.
+func (b *Bus) MakeQueues(ctx context.Context, host events.HostID) error {
+	for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
+		name := events.EffectsQueue(host, class)
+		cfg := b.consumerConfig(name, events.EffectsSubject(host, class))
+		if _, err := b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, cfg); err != nil {
+			return fmt.Errorf("make queue %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// register asks a supervisor for the queues of a host.
+func (b *Bus) register(ctx context.Context, host events.HostID) error {
+	data, err := json.Marshal(map[string]events.HostID{"hostId": host})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	answer, err := b.nc.RequestWithContext(ctx, events.SubjectHostsRegister, data)
+	if err == nil && answer.Header.Get(micro.ErrorHeader) != "" {
+		err = errors.New(answer.Header.Get(micro.ErrorHeader))
+	}
+	if err != nil {
+		return fmt.Errorf("register host %s: %w", host, err)
+	}
+	return nil
 }
 
 // Wakes hands wake-ups to workers until ctx ends; it returns when all are done. seq is an event that the log is known to hold.
@@ -141,7 +184,7 @@ func mayMissWake(id events.ProgramID, header nats.Header) bool {
 
 func isRepublishHeader(name string) bool {
 	switch name {
-	case jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer, "Nats-Last-Sequence":
+	case jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer, "Nats-Last-Sequence", publisherHeader:
 		return true
 	}
 	return false

@@ -63,12 +63,64 @@ func (b *Bus) OpenSource(ctx context.Context, user events.UserID, build events.B
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: %w", build, err)
 	}
-	object, err := store.Get(ctx, events.SourceKey(user, build))
+	info, err := store.GetInfo(ctx, events.SourceKey(user, build))
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, fmt.Errorf("open source %s of user %s: %w", build, user, events.ErrNoSource)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: %w", build, err)
 	}
-	return object, nil
+	return &sourceReader{ctx: ctx, bus: b, chunks: "$O." + events.BucketSources + ".C." + info.NUID, left: info.Size}, nil
+}
+
+// sourceReader reads the chunks of a source in bounded batches, without a consumer, which not every user may make.
+type sourceReader struct {
+	ctx    context.Context
+	bus    *Bus
+	chunks string // Their subject.
+	after  uint64 // Sequence of the last chunk of the batch in hand.
+	batch  [][]byte
+	left   uint64 // Bytes that are still to come.
+}
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	for len(r.batch) == 0 {
+		if r.left == 0 {
+			return 0, io.EOF
+		}
+		if err := r.fetch(); err != nil {
+			return 0, fmt.Errorf("read source: %w", err)
+		}
+	}
+	n := copy(p, r.batch[0])
+	if uint64(n) > r.left {
+		return 0, errors.New("read source: there is more of it than its uploader said")
+	}
+	r.left -= uint64(n)
+	if r.batch[0] = r.batch[0][n:]; len(r.batch[0]) == 0 {
+		r.batch = r.batch[1:]
+	}
+	return n, nil
+}
+
+func (r *sourceReader) fetch() error {
+	got := 0
+	err := r.bus.scan(r.ctx, "OBJ_"+events.BucketSources, r.chunks, r.after, func(msg *jetstream.RawStreamMsg) bool {
+		r.after = msg.Sequence
+		if len(msg.Data) > 0 {
+			r.batch = append(r.batch, msg.Data)
+		}
+		got += len(msg.Data)
+		return got < readBytes
+	})
+	if err == nil && got == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Close lets go of what was read ahead.
+func (r *sourceReader) Close() error {
+	r.batch, r.left = nil, 0
+	return nil
 }

@@ -33,23 +33,28 @@ func Start(o Options) (*Server, error) {
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
 	}
-	srv, err := server.NewServer(&server.Options{
+	return run(&server.Options{
 		ServerName: "hersh", Host: o.Host, Port: o.Port,
 		JetStream: true, StoreDir: o.Dir, SyncAlways: true,
 		NoSigs: true, NoLog: o.Log == nil,
-	})
+	}, o.Log)
+}
+
+// run starts a server and waits until it accepts connections.
+func run(opts *server.Options, log *slog.Logger) (*Server, error) {
+	srv, err := server.NewServer(opts)
 	if err != nil {
-		return nil, fmt.Errorf("start NATS server on %s:%d: %w", o.Host, o.Port, err)
+		return nil, fmt.Errorf("start NATS server on %s:%d: %w", opts.Host, opts.Port, err)
 	}
-	if o.Log != nil {
-		srv.SetLogger(&logger{log: o.Log, failed: make(chan string, 1)}, false, false)
+	if log != nil {
+		srv.SetLogger(&logger{log: log, failed: make(chan string, 1)}, false, false)
 	}
 	srv.Start()
 	s := &Server{srv: srv}
 	if !srv.ReadyForConnections(startTimeout) {
 		reason := s.lastFatal()
 		s.Shutdown()
-		return nil, fmt.Errorf("start NATS server on %s:%d: %w", o.Host, o.Port, reason)
+		return nil, fmt.Errorf("start NATS server on %s:%d: %w", opts.Host, opts.Port, reason)
 	}
 	return s, nil
 }

@@ -1,0 +1,159 @@
+package bus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// maxAccessFile bounds the files that Access reads.
+const maxAccessFile = 64 << 10
+
+// Access says as whom to connect. It names files: a secret is never in an argument, a variable, a log or an error. The tags are the
+// flags of every command that connects.
+type Access struct {
+	NKey    string `name:"nkey" help:"File with the secret key of a NATS user." env:"HERSH_NKEY" type:"path" placeholder:"FILE"`
+	Creds   string `name:"creds" help:"File with the credentials of a NATS user: its JWT and its secret key." env:"HERSH_CREDS" type:"path" placeholder:"FILE"`
+	TLSCA   string `name:"tls-ca" help:"File with the certificates by which the server's is checked." env:"HERSH_TLS_CA" type:"path" placeholder:"FILE"`
+	Context string `name:"context" help:"Take what is not said here from this context of the nats command line." env:"NATS_CONTEXT" placeholder:"NAME"`
+}
+
+// Set reports whether anything is said at all: on a bus of development there is nobody to be.
+func (a Access) Set() bool { return a != Access{} }
+
+// Resolve returns where to connect and how. server is where to where no context says otherwise; fallback reports that nobody chose it.
+func (a Access) Resolve(server string, fallback bool) (url string, opts []nats.Option, err error) {
+	var c natsContext
+	if a.Context != "" {
+		if c, err = readContext(a.Context); err != nil {
+			return "", nil, err
+		}
+	}
+	if fallback && c.URL != "" {
+		server = c.URL
+	}
+	if a.NKey != "" || a.Creds != "" {
+		c.NKey, c.Creds, c.InboxPrefix, c.User, c.Password, c.Token = a.NKey, a.Creds, "", "", "", ""
+	}
+	if a.TLSCA != "" {
+		c.CA = a.TLSCA
+	}
+	opts, err = c.options()
+	return server, opts, err
+}
+
+// natsContext is what a context of the nats command line holds, as far as it matters here.
+type natsContext struct {
+	URL         string `json:"url"`
+	Token       string `json:"token"`
+	User        string `json:"user"`
+	Password    string `json:"password"`
+	NKey        string `json:"nkey"`
+	Creds       string `json:"creds"`
+	CA          string `json:"ca"`
+	Cert        string `json:"cert"`
+	Key         string `json:"key"`
+	InboxPrefix string `json:"inbox_prefix"`
+}
+
+func readContext(name string) (natsContext, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`).MatchString(name) || name[0] == '.' {
+		return natsContext{}, fmt.Errorf("%.40q is not the name of a NATS context", name)
+	}
+	dir := os.Getenv("XDG_CONFIG_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return natsContext{}, fmt.Errorf("find NATS context %s: %w", name, err)
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	data, err := readBounded(filepath.Join(dir, "nats", "context", name+".json"))
+	if err != nil {
+		return natsContext{}, fmt.Errorf("read NATS context %s: %w", name, err)
+	}
+	var c natsContext
+	if json.Unmarshal(data, &c) != nil {
+		// What is wrong with it may be a line with a password.
+		return natsContext{}, fmt.Errorf("read NATS context %s: it is not JSON as the nats command line writes it", name)
+	}
+	return c, nil
+}
+
+func (c natsContext) options() ([]nats.Option, error) {
+	var opts []nats.Option
+	switch {
+	case c.NKey != "" && c.Creds != "":
+		return nil, errors.New("say either a key file or a credentials file")
+	case c.NKey != "":
+		keyOpts, err := nkeyOptions(c.NKey)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, keyOpts...)
+	case c.Creds != "":
+		if _, err := os.Stat(c.Creds); err != nil {
+			return nil, fmt.Errorf("read credentials: %w", err)
+		}
+		opts = append(opts, nats.UserCredentials(c.Creds))
+	case c.User != "":
+		opts = append(opts, nats.UserInfo(c.User, c.Password))
+	case c.Token != "":
+		opts = append(opts, nats.Token(c.Token))
+	}
+	if c.CA != "" {
+		opts = append(opts, nats.RootCAs(c.CA))
+	}
+	if c.Cert != "" {
+		opts = append(opts, nats.ClientCert(c.Cert, c.Key))
+	}
+	if c.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))
+	}
+	return opts, nil
+}
+
+// nkeyOptions signs with a key file, which is read again with each connect, and takes answers where only this user may hear them.
+func nkeyOptions(file string) ([]nats.Option, error) {
+	sign, err := nats.NkeyOptionFromSeed(file)
+	if err != nil {
+		return nil, fmt.Errorf("read key file %s: %w", file, err)
+	}
+	data, err := readBounded(file)
+	if err != nil {
+		return nil, fmt.Errorf("read key file: %w", err)
+	}
+	defer clear(data)
+	pair, err := nkeys.ParseDecoratedNKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("read key file %s: %w", file, err)
+	}
+	defer pair.Wipe()
+	public, err := pair.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read key file %s: %w", file, err)
+	}
+	return []nats.Option{sign, nats.CustomInboxPrefix(events.InboxPrefix(public))}, nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // It was only read.
+	data, err := io.ReadAll(io.LimitReader(f, maxAccessFile+1))
+	if err == nil && len(data) > maxAccessFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxAccessFile)
+	}
+	return data, err
+}

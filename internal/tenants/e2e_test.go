@@ -1,0 +1,89 @@
+package tenants_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/goleak"
+
+	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/client/wire"
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/tenantstest"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// deadline bounds every wait; it is far more than anything takes.
+const deadline = 60 * time.Second
+
+const digest = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+
+func create(t *testing.T, s *tenantstest.Secure, b interface {
+	Create(context.Context, events.ProgramID, events.ProgramCreated) error
+}, user events.UserID) events.ProgramID {
+	t.Helper()
+	build, err := events.NewBuildID(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := events.NewProgramID(user, build)
+	if err := b.Create(t.Context(), id, events.ProgramCreated{BuildID: build, SourceDigest: digest}); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// TestEverythingWorksAcrossAccounts is what the attacks are measured against: with these rights Hersh does all that it does.
+func TestEverythingWorksAcrossAccounts(t *testing.T) {
+	s := tenantstest.Start(t, []events.HostID{"h1"}, []events.UserID{"alice"})
+	sup := s.Supervise(t)
+	s.Execute(t, "h1", effects.NewFakeEffectHandler())
+	id := create(t, s, sup.Bus(), "alice")
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+
+	nc := s.Conn(t, tenants.TenantKeyName("alice"))
+	feed, err := nc.SubscribeSync(events.UserFeedSubjects("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := nc.RequestWithContext(ctx, events.EventSubject(id, events.TypeUserStartRequested), []byte(`{}`))
+	if err != nil {
+		t.Fatalf("no PubAck across accounts: %v", err)
+	}
+	var ack struct{ Seq uint64 }
+	if json.Unmarshal(answer.Data, &ack) != nil || ack.Seq != 2 {
+		t.Errorf("PubAck %s, want sequence 2", answer.Data)
+	}
+	c := client.New(nc)
+	settled, err := c.WaitSettled(ctx, id, ack.Seq)
+	if err != nil || settled.State.State != reducer.StateReady {
+		t.Fatalf("after a start: %+v, %v; want Ready", settled, err)
+	}
+	if msg, err := feed.NextMsgWithContext(ctx); err != nil || events.EventType(msg.Subject) != events.TypeUserStartRequested {
+		t.Errorf("the feed gave %v, %v; want the start", msg, err)
+	}
+	if hosts := settled.State.HostID; hosts != "h1" {
+		t.Errorf("it runs on %q, want h1", hosts)
+	}
+	if _, err := c.Stop(ctx, events.NewProgramID("alice", id.Build())); !errors.Is(err, client.ErrNoProgram) {
+		t.Errorf("stop of a program that is not there: %v, want ErrNoProgram", err)
+	}
+	_, err = nc.RequestWithContext(ctx, events.EventSubject(events.NewProgramID("alice", id.Build()), events.TypeUserStopRequested), []byte(`{}`))
+	if !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("publishing to a program that is not there: %v, want no responders", err)
+	}
+	reply, err := nc.RequestWithContext(ctx, events.APISubject("alice", wire.VerbGet), []byte(`{"programId":"nonsense"}`))
+	if err != nil || reply.Header.Get(micro.ErrorCodeHeader) != "400" {
+		t.Errorf("a wrong request: %v, %v; want the micro error 400", reply, err)
+	}
+}
