@@ -4,6 +4,8 @@ GO        ?= go
 BUILD     := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags='-s -w'
 SEEDS     ?= 200
 FUZZTIME  ?= 30s
+DURATION  ?= 1m
+SEED      ?= $(shell date +%s)
 
 .PHONY: help
 help: ## Show this.
@@ -46,6 +48,10 @@ bench: examples ## Measure: Reduce, replay, and a start through Hersh against th
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s).
 	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: chaos
+chaos: ## Kill, freeze and cut off a whole Hersh of processes for DURATION (1m), by the schedule of SEED, and check that nothing was lost.
+	$(GO) run ./internal/chaos/cmd -duration $(DURATION) -seed $(SEED)
 
 .PHONY: images
 images: ## Build the images of docker-compose.dev.yml, FROM scratch, from static binaries.

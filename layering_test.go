@@ -57,6 +57,7 @@ internal/natstest/...        | any support                                      
 internal/sim/...             | any support                                                    | rapid prometheus
 internal/e2e/...             | any support                                                    | any
 internal/attack              | any support                                                    | any
+internal/chaos/...           | any support                                                    | nats prometheus
 `
 
 // modules are the modules of others, by the names that the picture has for them. All that are not named here may not be

@@ -47,7 +47,7 @@ func (e *Error) Is(target error) bool {
 	case ErrNoProgram:
 		return e.Code == wire.CodeNotFound
 	case ErrRefused:
-		return e.Code == wire.CodeBadRequest || e.Code == wire.CodeConflict
+		return e.Code == wire.CodeBadRequest || e.Code == wire.CodeConflict || e.Code == wire.CodeQuota
 	}
 	return false
 }

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
-	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 )
 
@@ -69,37 +65,38 @@ func (c *Client) create(ctx context.Context, user events.UserID, digest events.S
 	return id, nil
 }
 
-// upload puts the tarball into the object store. The bus knows which sources are there, and writes each once.
+// upload sends the tarball to the request API in chunks, unless it is there. Every request may be repeated.
 func (c *Client) upload(ctx context.Context, user events.UserID, tarball *tarball, progress func(sent, total int64)) error {
-	b, err := bus.New(c.nc, slog.New(slog.DiscardHandler), bus.Options{})
-	if err != nil {
+	var begun wire.UploadBeginReply
+	begin := wire.UploadBeginRequest{SourceDigest: tarball.digest, Bytes: tarball.size}
+	if err := c.request(ctx, events.APISubject(user, wire.VerbUploadBegin), begin, &begun); err != nil || begun.Exists {
 		return err
 	}
-	err = retryUpload(ctx, func(ctx context.Context) error {
-		if _, err := tarball.file.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		return b.PutSource(ctx, user, tarball.digest, &meter{r: tarball.file, total: tarball.size, progress: progress})
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
-		return fmt.Errorf("%w: the bucket of sources is not there yet", ErrUnavailable)
+	if begun.ChunkBytes <= 0 || begun.ChunkBytes > wire.UploadChunkBytes {
+		return fmt.Errorf("the service wants chunks of %d bytes", begun.ChunkBytes)
 	}
-	return err
-}
-
-// retryUpload is retry without a time limit a try: how long an upload takes is a matter of its size.
-func retryUpload(ctx context.Context, fn func(context.Context) error) error {
-	pause := firstPause
-	for try := 1; ; try++ {
-		err := fn(ctx)
-		if err == nil || ctx.Err() != nil || try == maxTries || !transient(err) {
-			return err
+	chunk := make([]byte, begun.ChunkBytes)
+	for offset := int64(0); offset < tarball.size; {
+		n, err := tarball.file.ReadAt(chunk, offset)
+		if err != nil && !errors.Is(err, io.EOF) || n == 0 {
+			return fmt.Errorf("read the packed source: %w", err)
 		}
-		if !sleep(ctx, pause) {
-			return ctx.Err()
+		var reply wire.UploadChunkReply
+		req := wire.UploadChunkRequest{Upload: begun.Upload, Offset: offset, Data: chunk[:n]}
+		if err := c.request(ctx, events.APISubject(user, wire.VerbUploadChunk), req, &reply); err != nil {
+			return fmt.Errorf("upload the source: %w", err)
 		}
-		pause = min(2*pause, lastPause)
+		offset += int64(n)
+		if progress != nil {
+			progress(offset, tarball.size)
+		}
 	}
+	var done wire.UploadCommitReply
+	commit := wire.UploadCommitRequest{Upload: begun.Upload, SourceDigest: tarball.digest}
+	if err := c.request(ctx, events.APISubject(user, wire.VerbUploadCommit), commit, &done); err != nil {
+		return fmt.Errorf("upload the source: %w", err)
+	}
+	return nil
 }
 
 // tarball is a packed source folder in a file.
@@ -129,20 +126,4 @@ func packToTemp(ctx context.Context, dir string) (*tarball, error) {
 func (t *tarball) remove() {
 	_ = t.file.Close() // It was only read since; and it goes.
 	_ = os.Remove(t.file.Name())
-}
-
-// meter counts what is read.
-type meter struct {
-	r           io.Reader
-	sent, total int64
-	progress    func(sent, total int64)
-}
-
-func (m *meter) Read(b []byte) (int, error) {
-	n, err := m.r.Read(b)
-	m.sent += int64(n)
-	if m.progress != nil && n > 0 {
-		m.progress(m.sent, m.total)
-	}
-	return n, err
 }

@@ -17,7 +17,6 @@ type Stored struct {
 	Time time.Time // When the server stored it.
 	Type Type      // Last token of the subject; any string a client may have published.
 	Data []byte
-	From Publisher // What the server says of who published it.
 }
 
 // Head is how far the log of a program goes.

@@ -35,6 +35,7 @@ const (
 	prefixLogs          = "hersh.logs"
 	prefixAPI           = "hersh.api"
 	prefixUploads       = "hersh.uploads"
+	prefixResults       = "hersh.results"
 
 	// SubjectsEvents are the events of all programs.
 	SubjectsEvents = prefixEvents + ".*.*.*"
@@ -121,6 +122,30 @@ func EffectsQueue(host HostID, class Class) string {
 
 // HostRegisterSubject is where the request of a host arrives that only this host can send: its account has no other.
 func HostRegisterSubject(host HostID) string { return SubjectHostsRegister + "." + string(host) }
+
+// ResultSubject is where a result arrives that only this host can have sent, where hosts have accounts: what a host publishes to the
+// subject of an event gets there. user and program may be "*".
+func ResultSubject(host HostID, user, program string, typ Type) string {
+	return prefixResults + "." + string(host) + "." + user + "." + program + "." + string(typ)
+}
+
+// ParseResultSubject returns the host that a result is from, its program and its type.
+func ParseResultSubject(subject string) (HostID, ProgramID, Type, error) {
+	rest, found := strings.CutPrefix(subject, prefixResults+".")
+	first, last := strings.IndexByte(rest, '.'), strings.LastIndexByte(rest, '.')
+	if !found || first < 0 || first == last {
+		return "", "", "", fmt.Errorf("%w: %s is no result subject", ErrInvalidID, quote(subject))
+	}
+	host, err := ParseHostID(rest[:first])
+	if err != nil {
+		return "", "", "", err
+	}
+	id, err := parseUserProgram(rest[first+1 : last])
+	if err != nil {
+		return "", "", "", err
+	}
+	return host, id, Type(rest[last+1:]), nil
+}
 
 // UploadSubject is where the chunks of one upload of a user are kept until it is complete.
 func UploadSubject(user UserID, upload string) string {

@@ -18,7 +18,7 @@ type Step struct {
 	Time    time.Time // When the server stored the event.
 	Type    events.Type
 	Event   events.Event // nil when it was rejected.
-	Reject  error        // Why it does not count: it wraps events.ErrMalformed, events.ErrUnknownType or events.ErrForged.
+	Reject  error        // Why it does not count: it wraps events.ErrMalformed or events.ErrUnknownType.
 	Ignored string       // Why an event that decodes changes nothing and has no effects; "" where it does.
 	Before  ProgramState
 	After   ProgramState
@@ -49,11 +49,6 @@ func (c Checkpoint) Next(stored events.Stored) (Checkpoint, Step, error) {
 	}
 	step := Step{Seq: stored.Seq, Time: stored.Time, Type: stored.Type, Before: c.State, After: c.State}
 	step.Event, step.Reject = events.Decode(c.State.ID, stored.Type, stored.Data)
-	if step.Reject == nil {
-		if step.Reject = stored.From.MayPublish(step.Event); step.Reject != nil {
-			step.Event = nil
-		}
-	}
 	if step.Reject == nil {
 		step.After, step.Effects, step.Ignored = transition(c.State, step.Event)
 	}

@@ -23,11 +23,16 @@ const (
 	VerbHistory = "history"
 	VerbLogs    = "logs"
 	VerbDelete  = "delete"
+
+	VerbUploadBegin  = "upload-begin"
+	VerbUploadChunk  = "upload-chunk"
+	VerbUploadCommit = "upload-commit"
 )
 
 // The codes of errors.
 const (
 	CodeBadRequest = 400 // The request cannot be understood, or asks for what cannot be.
+	CodeQuota      = 403 // The user has as much as they may have.
 	CodeNotFound   = 404 // There is no such program of this user.
 	CodeConflict   = 409 // The program, or what it needs, is not in a state that allows it.
 	CodeBusy       = 429 // Too many requests are waiting; try again.
@@ -42,6 +47,48 @@ const (
 	MaxRejectedData = 1 << 10 // Bytes that a step shows of an event that does not decode.
 	MaxChunkBytes   = 256 << 10
 )
+
+// UploadChunkBytes is how long every chunk of an upload is, but for the last, and MaxChunkRequestBytes how long its request may be.
+const (
+	UploadChunkBytes     = 128 << 10
+	MaxChunkRequestBytes = 192 << 10
+)
+
+// UploadBeginRequest asks whether a source must be uploaded, and begins it.
+type UploadBeginRequest struct {
+	SourceDigest events.SourceDigest `json:"sourceDigest"`
+	Bytes        int64               `json:"bytes"`
+}
+
+// UploadBeginReply names the upload, or says that the source is there.
+type UploadBeginReply struct {
+	Exists     bool   `json:"exists"`
+	Upload     string `json:"upload,omitempty"`
+	ChunkBytes int    `json:"chunkBytes"`
+}
+
+// UploadChunkRequest sends a chunk. They are sent in order; one may be repeated.
+type UploadChunkRequest struct {
+	Upload string `json:"upload"`
+	Offset int64  `json:"offset"`
+	Data   []byte `json:"data"` // In base64.
+}
+
+// UploadChunkReply says where the next chunk begins.
+type UploadChunkReply struct {
+	Next int64 `json:"next"`
+}
+
+// UploadCommitRequest ends an upload. The digest of what was sent must be this one.
+type UploadCommitRequest struct {
+	Upload       string              `json:"upload"`
+	SourceDigest events.SourceDigest `json:"sourceDigest"`
+}
+
+// UploadCommitReply names the build that the source is of.
+type UploadCommitReply struct {
+	BuildID events.BuildID `json:"buildId"`
+}
 
 // CreateRequest creates a program from a source that was uploaded before.
 type CreateRequest struct {

@@ -21,7 +21,8 @@ import (
 
 type flags struct {
 	Server string `help:"Addresses of the NATS servers, separated by commas." env:"NATS_URL" default:"nats://127.0.0.1:4222"`
-	HTTP   string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8082"`
+	bus.Access
+	HTTP string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8082"`
 
 	HostID       string            `help:"Name of this host, for ever: its programs are found by it. Default: the machine's name." env:"HERSH_HOST_ID"`
 	Dir          string            `help:"Base folder of the programs; Docker must see it under the same path." env:"HERSH_DIR" default:"/var/lib/hersh/programs"`
@@ -32,12 +33,16 @@ type flags struct {
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
 	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`
+	StateLimit   int64             `help:"What the /state of a program may take of the disk when it is started, in MiB; 0 is no limit." env:"HERSH_STATE_LIMIT" default:"0"`
 	Label        map[string]string `help:"Labels for every container and image, as name=value." env:"HERSH_LABELS" mapsep:","`
 	Fake         bool              `help:"Run nothing: containers are in memory only." env:"HERSH_FAKE"`
 
 	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
+
+// defaultServer is where a server is looked for that nobody named.
+const defaultServer = "nats://127.0.0.1:4222"
 
 func main() {
 	var f flags
@@ -94,8 +99,8 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
-		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
-		Labels: f.Label, Log: log, Registry: registry,
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork), StateLimit: f.StateLimit << 20,
+		Labels: f.Label, Log: log, Registry: registry, Bus: bus.Options{Bind: f.Set()},
 	})
 	if err != nil {
 		return err
@@ -121,7 +126,11 @@ func networkMode(flag string) string {
 
 func (f *flags) dial(ctx context.Context, hostID events.HostID, log *slog.Logger) (nc *nats.Conn, err error) {
 	err = service.Retry(ctx, func(context.Context) error {
-		nc, err = bus.Dial(f.Server, "hersh executor "+string(hostID), log)
+		url, access, err := f.Resolve(f.Server, f.Server == defaultServer)
+		if err != nil {
+			return err
+		}
+		nc, err = bus.Dial(url, "hersh executor "+string(hostID), log, access...)
 		return err
 	}, func(err error, wait time.Duration) {
 		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)

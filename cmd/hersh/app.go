@@ -50,9 +50,13 @@ func (a *app) json() bool { return a.Output == "json" }
 
 // connect connects to Hersh; the caller closes the client.
 func (a *app) connect() (*client.Client, error) {
-	c, err := client.Connect(a.Server, nats.Name("hersh command line"), nats.Timeout(5*time.Second))
+	url, access, err := a.access()
 	if err != nil {
-		return nil, &connectError{server: redact(a.Server), err: err}
+		return nil, err
+	}
+	c, err := client.Connect(url, append(access, nats.Name("hersh command line"), nats.Timeout(5*time.Second))...)
+	if err != nil {
+		return nil, &connectError{server: redact(url), err: err}
 	}
 	return c, nil
 }

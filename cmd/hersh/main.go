@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -63,11 +65,16 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"Replay logs and compare them with the read model."`
 	Delete  deleteCmd  `cmd:"" help:"Delete a program that does not run, and its log."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what Hersh needs."`
+	Tenants tenantsCmd `cmd:"" help:"Say who is let in: accounts and keys of a NATS server for more people than one."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
+// defaultServer is where a server is looked for that nobody named.
+const defaultServer = "nats://127.0.0.1:4222"
+
 type globals struct {
-	Server  string `help:"URL of the NATS server; default ${default}." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	Server string `help:"URL of the NATS server; default ${default}." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	bus.Access
 	Output  string `short:"o" help:"What to print: a table for people, or json." enum:"table,json" default:"table"`
 	Verbose bool   `short:"v" help:"Show errors with all their causes."`
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/effects"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
@@ -126,5 +128,44 @@ func TestJudge(t *testing.T) {
 		if got := a.finish(a.judge("id", c.out, c.waited, c.wanted)); got != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.name, got, c.code)
 		}
+	}
+}
+
+// TestInterrupt ends a wait as Ctrl-C does: the work goes on.
+func TestInterrupt(t *testing.T) {
+	handler := effects.NewFakeEffectHandler()
+	handler.Delay = time.Hour
+	stack := hershtest.Start(t, handler)
+	a, out, errOut := testApp(t, globals{Server: stack.Server.URL(), Output: "table"})
+	c := client.New(stack.Server.Conn(t))
+	id, err := c.Deploy(a.ctx, hershtest.SourceDir(t, nil), "alice", client.DeployOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	interrupted, interrupt := context.WithCancel(a.ctx)
+	watched := make(chan error, 1)
+	go func() {
+		for step, err := range c.Watch(a.ctx, id, 0) {
+			if err != nil || step.To == reducer.StateBuilding {
+				watched <- err
+				break
+			}
+		}
+		interrupt()
+	}()
+	waiting := *a
+	waiting.ctx = interrupted
+	code := waiting.finish((&startCmd{ID: string(id), waitFlags: waitFlags{Wait: true, Timeout: time.Hour}}).Run(&waiting))
+	if err := <-watched; err != nil {
+		t.Fatal(err)
+	}
+	if code != exitInterrupted || out.Len() > 0 || errOut.Len() > 0 {
+		t.Errorf("exit code %d, output %q, %q", code, out, errOut)
+	}
+	if status, err := c.Status(a.ctx, id); err != nil || status.State.State != reducer.StateBuilding {
+		t.Errorf("the program is %+v, %v; want it to go on Building", status, err)
+	}
+	if _, err := c.Stop(a.ctx, id); err != nil { // So that the host does not hold on to the build.
+		t.Fatal(err)
 	}
 }

@@ -23,7 +23,8 @@ const minHostTTL = 10 * time.Second
 
 type flags struct {
 	Server string `help:"Addresses of the NATS servers, separated by commas." env:"NATS_URL" default:"nats://127.0.0.1:4222"`
-	HTTP   string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8081"`
+	bus.Access
+	HTTP string `name:"http" help:"Address of /healthz, /readyz and /metrics; empty is none." env:"HERSH_HTTP" default:"127.0.0.1:8081"`
 
 	Name     string        `help:"Tells this supervisor from others; must be unique. Default: the machine's name, the process and something random." env:"HERSH_NAME"`
 	Replicas int           `help:"Copies of every stream that is created: 1, or 3 on a cluster." enum:"1,3" env:"HERSH_REPLICAS" default:"1"`
@@ -32,6 +33,9 @@ type flags struct {
 	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
+
+// defaultServer is where a server is looked for that nobody named.
+const defaultServer = "nats://127.0.0.1:4222"
 
 func main() {
 	var f flags
@@ -90,7 +94,7 @@ func (f *flags) serve(ctx context.Context, log *slog.Logger) error {
 	defer nc.Close()
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := supervisord.Start(ctx, nc, supervisord.Options{
-		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas, HostTTL: f.HostTTL}, Log: log, Registry: registry,
+		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas, HostTTL: f.HostTTL, Bind: f.Set()}, Log: log, Registry: registry,
 	})
 	if err != nil {
 		return err
@@ -108,7 +112,11 @@ func (f *flags) serve(ctx context.Context, log *slog.Logger) error {
 
 func (f *flags) dial(ctx context.Context, log *slog.Logger) (nc *nats.Conn, err error) {
 	err = service.Retry(ctx, func(context.Context) error {
-		nc, err = bus.Dial(f.Server, "hersh supervisor "+f.Name, log)
+		url, access, err := f.Resolve(f.Server, f.Server == defaultServer)
+		if err != nil {
+			return err
+		}
+		nc, err = bus.Dial(url, "hersh supervisor "+f.Name, log, access...)
 		return err
 	}, func(err error, wait time.Duration) {
 		log.Warn("NATS does not answer yet", "error", err, "retry_in", wait)

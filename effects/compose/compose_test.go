@@ -546,7 +546,7 @@ func checkArgs(t *testing.T, args []string) {
 	for _, arg := range args[:len(args)-1] {
 		flag, value, _ := strings.Cut(arg, "=")
 		seen[flag]++
-		ok := value != ""
+		var ok bool
 		switch flag {
 		case "--name":
 			ok = strings.HasPrefix(value, "hersh-")

@@ -44,6 +44,7 @@ type RealEffectHandler struct {
 	buildTimeout time.Duration
 	buildMemory  int64
 	buildNetwork string
+	stateLimit   int64
 	patience     time.Duration
 	log          *slog.Logger
 }
@@ -82,6 +83,11 @@ func WithBuildMemory(bytes int64) Option { return func(h *RealEffectHandler) { h
 func WithBuildNetwork(mode string) Option {
 	return func(h *RealEffectHandler) { h.buildNetwork = mode }
 }
+
+// WithStateLimit bounds what the state folder of a program may take of the disk when it is started, in bytes; 0 is no bound. One
+// that takes more is not started. A program that runs is not measured: where the disk must not fill up, give /state a file system
+// of its own.
+func WithStateLimit(bytes int64) Option { return func(h *RealEffectHandler) { h.stateLimit = bytes } }
 
 // WithPatience says how long an effect is tried while Docker or the disk is out of order, before Execute returns nil.
 func WithPatience(d time.Duration) Option { return func(h *RealEffectHandler) { h.patience = d } }

@@ -25,6 +25,9 @@ func (h *RealEffectHandler) start(ctx context.Context, e effects.StartRuntime) (
 	if err := h.storage.EnsureProgramFolders(e.ProgramID); err != nil {
 		return nil, err
 	}
+	if err := h.checkState(ctx, e.ProgramID); err != nil {
+		return nil, err
+	}
 	spec, err := h.compose.GenerateSpec(compose.BuildOpts{
 		ProgramID: e.ProgramID,
 		ImageID:   e.ImageID,
@@ -55,6 +58,22 @@ func (h *RealEffectHandler) start(ctx context.Context, e effects.StartRuntime) (
 		h.log.Warn("could not write the container's file", "program", e.ProgramID, "error", err) // It is for people only.
 	}
 	return events.RuntimeStarted{ContainerID: result.ContainerID}, nil
+}
+
+// checkState refuses a program whose state has outgrown the limit.
+func (h *RealEffectHandler) checkState(ctx context.Context, id events.ProgramID) error {
+	if h.stateLimit <= 0 {
+		return nil
+	}
+	size, err := h.storage.StateSize(ctx, id)
+	if err != nil {
+		return err
+	}
+	if size > h.stateLimit {
+		return fmt.Errorf("its /state takes %d MiB of the disk, more than the %d MiB that this host allows: "+
+			"it must be made smaller before the program can start", size>>20, h.stateLimit>>20)
+	}
+	return nil
 }
 
 // noteContainer writes what runs to the program's runtime/ folder, for whoever looks there.

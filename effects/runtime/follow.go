@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -23,6 +24,8 @@ const (
 
 	flushDelay   = 100 * time.Millisecond // How long output may wait for more of it.
 	maxLogFile   = 10 << 20               // Bytes after which a log file is put aside; one older file is kept.
+	maxReading   = 16 << 20               // Bytes after which Docker is asked anew; it puts a file of its own aside each 10 MB.
+	slowFlush    = 2 * time.Second        // A reading that was held up for longer may have missed such a file.
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 )
@@ -88,22 +91,31 @@ func (m *DockerManager) Follow(opts FollowOpts) error {
 	return nil
 }
 
-// awaitFollower waits until the output of a container was followed to its end, if anybody follows it.
-func (m *DockerManager) awaitFollower(ctx context.Context, containerID string, limit time.Duration) {
+// awaitFollower waits until the output of a container was followed to its end, if anybody follows it: for drainTime while
+// there is no progress, and for longestDrain in all.
+func (m *DockerManager) awaitFollower(ctx context.Context, containerID string) {
 	m.mu.Lock()
 	f, found := m.followers[containerID]
 	m.mu.Unlock()
 	if !found {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, limit)
+	bounded, cancel := context.WithTimeout(ctx, longestDrain)
 	defer cancel()
-	select {
-	case <-f.done:
-	case <-bounded.Done():
-		m.log.Warn("the end of a container's output may be missing: it could not be written or shipped in time",
-			"container", containerID, "program", f.opts.ProgramID)
+	for idle, before := time.Duration(0), f.progress.Load(); idle < drainTime; idle += drainTime / 10 {
+		select {
+		case <-f.done:
+			return
+		case <-bounded.Done():
+			idle = drainTime
+		case <-time.After(drainTime / 10):
+			if now := f.progress.Load(); now > before {
+				idle, before = 0, now
+			}
+		}
 	}
+	m.log.Warn("the end of a container's output may be missing: it could not be written or shipped in time",
+		"container", containerID, "program", f.opts.ProgramID)
 }
 
 // logs and alive make a DockerManager an outputSource.
@@ -133,7 +145,8 @@ type outputSource interface {
 	alive(ctx context.Context, id string) (bool, error)
 }
 
-// follower copies the output of one container. All of its fields but end and done belong to the goroutine that runs it.
+// follower copies the output of one container. Its fields belong to the goroutine that runs it, but for end, done and
+// progress.
 type follower struct {
 	source outputSource
 	opts   FollowOpts
@@ -142,11 +155,15 @@ type follower struct {
 	end    context.CancelFunc
 	done   chan struct{}
 
+	progress atomic.Int64 // Grows with what is written and shipped.
+
 	maxFile int64
 	file    *logFile
 	cur     cursor
 	text    []byte // Consumed, and not yet in the file.
 	batch   batch  // What the text is made of.
+	reading int    // Bytes that this reading has brought.
+	slow    bool   // Writing or shipping has held up this reading.
 }
 
 func newFollower(source outputSource, opts FollowOpts, log *slog.Logger) *follower {
@@ -177,6 +194,9 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
+// errReadAnew says that a reading is not to be trusted any further. See position.
+var errReadAnew = errors.New("read anew")
+
 // readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead.
 func (f *follower) readAll(ctx context.Context) {
 	told := false
@@ -192,6 +212,10 @@ func (f *follower) readAll(ctx context.Context) {
 		}
 		if ctx.Err() != nil || err == nil && !alive {
 			return
+		}
+		if errors.Is(err, errReadAnew) && f.cur.Position.Total > before {
+			wait = leastBackoff
+			continue
 		}
 		if err != nil && !told {
 			f.log.Warn("following output was interrupted; trying again", "error", err)
@@ -269,13 +293,15 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, &frameReader{stream: stream})
 	})
 	f.cur.Position.begin()
+	f.reading, f.slow = 0, false
 	err = f.consume(ctx, messages)
 	cancel()
-	if closeErr := stream.Close(); err == nil {
-		err = closeErr
-	}
+	closeErr := stream.Close()
 	reader.Wait()
-	return errors.Join(err, copied)
+	if err != nil {
+		return err // What broke after it is its consequence.
+	}
+	return errors.Join(copied, closeErr)
 }
 
 // consume takes messages until there are no more. Output reaches the file flushDelay after it came, or when a batch is full.
@@ -294,6 +320,9 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 			}
 			if !f.cur.Position.isNew(msg.at) {
 				continue
+			}
+			if f.cur.Position.suspect(msg.at, msg.index()) || f.reading > maxReading || f.slow {
+				return errors.Join(f.flush(ctx), errReadAnew)
 			}
 			if err := f.take(ctx, msg); err != nil {
 				return err
@@ -317,11 +346,8 @@ func (f *follower) take(ctx context.Context, msg message) error {
 			return err
 		}
 	}
-	index := 0
-	if msg.stream == events.LogStderr {
-		index = 1
-	}
-	f.cur.Position.consume(msg.at, index, msg.whole())
+	f.reading += len(msg.text)
+	f.cur.Position.consume(msg.at, msg.index(), msg.whole())
 	if len(msg.text) > 0 {
 		f.batch.add(msg.stream, len(msg.text))
 		f.text = append(f.text, msg.text...)
@@ -335,9 +361,11 @@ func (f *follower) flush(ctx context.Context) error {
 	if len(f.text) == 0 {
 		return nil
 	}
+	defer func(began time.Time) { f.slow = f.slow || time.Since(began) > slowFlush }(time.Now())
 	if err := f.retry(ctx, "write the log file", func() error { return f.file.append(f.text) }); err != nil {
 		return err
 	}
+	f.progress.Add(1)
 	f.batch.Start = f.cur.Written
 	f.cur.Offset = f.file.size
 	f.cur.Written += int64(len(f.text))
@@ -386,6 +414,7 @@ func (f *follower) ship(ctx context.Context, data []byte) error {
 			if err != nil {
 				return err
 			}
+			f.progress.Add(1)
 			p.data, p.offset = p.data[len(part):], p.offset+int64(len(part))
 		}
 	}
@@ -415,6 +444,14 @@ type message struct {
 	at     time.Time
 	stream events.LogStream
 	text   []byte
+}
+
+// index is that of the stream in a position.
+func (m message) index() int {
+	if m.stream == events.LogStderr {
+		return 1
+	}
+	return 0
 }
 
 func (m message) whole() bool { return len(m.text) > 0 && m.text[len(m.text)-1] == '\n' }

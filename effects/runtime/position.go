@@ -1,10 +1,20 @@
 package runtime
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // settle is how much later than a message, by Docker's clock, an older one may still come. Docker gives a message its time
 // before it queues up to be written, so that those of stdout and stderr may change places; they do so within microseconds.
 const settle = 2 * time.Second
+
+const (
+	// maxRecent bounds the messages that are recognized when they come again.
+	maxRecent = 4096
+	// maxRace is how much older than another a message may be, and still have come to be so by the two of them queueing up.
+	maxRace = 100 * time.Millisecond
+)
 
 // position is a place in the output of a container: behind a number of messages. Docker can be asked for messages from a
 // time on, so a position is a time and a count of the messages that are to be skipped from there.
@@ -21,12 +31,15 @@ type position struct {
 	First time.Time    `json:"first,omitzero"` // Time of the first message of all.
 	Total uint64       `json:"total"`          // How many messages were consumed in all.
 	Last  time.Time    `json:"last,omitzero"`  // The newest time of all messages consumed.
+	Tail  time.Time    `json:"tail,omitzero"`  // The time of the last message consumed.
 	Open  [2]time.Time `json:"open"`           // Times of the unfinished lines of stdout and stderr; zero is none.
 
-	next anchor // May become the anchor once it has settled.
-	skip uint64 // Messages of this reading that are still to be skipped.
-	lost bool   // Docker has thrown the anchor away.
-	head bool   // The next message is the first of this reading.
+	next   anchor  // May become the anchor once it has settled.
+	skip   uint64  // Messages of this reading that are still to be skipped.
+	lost   bool    // The count means nothing: Docker has thrown the anchor away, or had left something out.
+	head   bool    // The next message is the first of this reading.
+	fresh  bool    // This reading has come to messages that are new.
+	recent []int64 // Times of the last messages consumed, as a ring.
 }
 
 type anchor struct {
@@ -36,7 +49,27 @@ type anchor struct {
 
 // begin is called before messages are read from Since on.
 func (p *position) begin() {
-	p.skip, p.head, p.lost = p.Seen, true, false
+	p.skip, p.head, p.lost, p.fresh = p.Seen, true, false, false
+}
+
+// suspect reports whether a new message may be a repetition. It is not when it is the first new one of a reading: that one
+// was counted.
+func (p *position) suspect(at time.Time, stream int) bool {
+	if !p.fresh || at.After(p.Last) || at.Equal(p.Open[stream]) {
+		return false
+	}
+	if !at.Equal(p.Tail) && p.Last.Sub(at) <= maxRace && !slices.Contains(p.recent, at.UnixNano()) {
+		return false
+	}
+	if at.Before(p.Since) {
+		p.rewind()
+	}
+	return true
+}
+
+// rewind makes the start the anchor: Docker's clock was set back, and from the start there is no question of times.
+func (p *position) rewind() {
+	p.Since, p.Head, p.Seen = time.Time{}, p.First, p.Total
 }
 
 // isNew reports whether the next message of a reading is behind the position. Messages are consumed in Docker's order, so
@@ -55,7 +88,9 @@ func (p *position) isNew(at time.Time) bool {
 		p.Since, p.Head, p.Seen, p.next = at, at, 0, anchor{}
 		return true
 	case p.skip > 0 && !at.After(p.Last):
-		p.skip--
+		if p.skip--; p.skip == 0 && !at.Equal(p.Tail) {
+			p.lost = true
+		}
 		return false
 	}
 	p.skip = 0
@@ -69,8 +104,10 @@ func (p *position) consume(at time.Time, stream int, whole bool) {
 	}
 	p.Total++
 	p.Seen++
-	if at.Before(p.Since) { // Docker's clock was set back. From the start there is no question of times.
-		p.Since, p.Head, p.Seen = time.Time{}, p.First, p.Total
+	p.Tail, p.fresh = at, true
+	p.remember(at)
+	if at.Before(p.Since) {
+		p.rewind()
 	}
 	p.advance(at)
 	if at.After(p.Last) {
@@ -80,6 +117,14 @@ func (p *position) consume(at time.Time, stream int, whole bool) {
 	if !whole {
 		p.Open[stream] = at
 	}
+}
+
+func (p *position) remember(at time.Time) {
+	if len(p.recent) < maxRecent {
+		p.recent = append(p.recent, at.UnixNano())
+		return
+	}
+	p.recent[p.Total%maxRecent] = at.UnixNano()
 }
 
 // advance looks for a later anchor, so that a resumed reading does not begin at the start of a long output.

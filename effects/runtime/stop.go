@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// drainTime bounds how long Stop waits for the rest of a container's output to be followed. Removing the container
-	// destroys what was not.
-	drainTime = 10 * time.Second
+	// drainTime bounds how long Stop waits for a follower that makes no progress, and longestDrain for one that does. Removing
+	// the container destroys the output that was not followed.
+	drainTime    = 10 * time.Second
+	longestDrain = 2 * time.Minute
 	// removeTime bounds how long a removal may take after the daemon said that it is in progress.
 	removeTime = 30 * time.Second
 )
@@ -62,7 +63,7 @@ func (m *DockerManager) stop(ctx context.Context, ref string) error {
 	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNoContainer)) {
 		return err
 	}
-	m.awaitFollower(ctx, full.ID, drainTime)
+	m.awaitFollower(ctx, full.ID)
 	return m.remove(ctx, full.ID)
 }
 

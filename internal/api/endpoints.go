@@ -16,6 +16,14 @@ type endpoint struct {
 	name    string
 	subject string
 	serve   func(ctx context.Context, subject string, data []byte) (any, error)
+	raw     func(ctx context.Context, j job) (any, error) // Instead of serve, where the headers matter.
+}
+
+func (e endpoint) handle(ctx context.Context, j job) (any, error) {
+	if e.raw != nil {
+		return e.raw(ctx, j)
+	}
+	return e.serve(ctx, j.subject, j.data)
 }
 
 func (s *Server) endpoints() []endpoint {
@@ -26,10 +34,14 @@ func (s *Server) endpoints() []endpoint {
 		userEndpoint(wire.VerbHistory, s.history),
 		userEndpoint(wire.VerbLogs, s.logs),
 		userEndpoint(wire.VerbDelete, s.delete),
+		userEndpoint(wire.VerbUploadBegin, s.uploadBegin),
+		userEndpoint(wire.VerbUploadChunk, s.uploadChunk),
+		userEndpoint(wire.VerbUploadCommit, s.uploadCommit),
 		plainEndpoint("programs-list", events.SubjectProgramsList, s.listAll),
 		plainEndpoint("hosts-list", events.SubjectHostsList, s.listHosts),
 		plainEndpoint("hosts-register", events.SubjectHostsRegister, s.registerHost),
 		s.hostEndpoint(),
+		s.resultEndpoint(),
 	}
 }
 
@@ -62,8 +74,12 @@ func plainEndpoint[Req, Rep any](name, subject string, handle func(context.Conte
 // decode reads a request strictly: one object of known fields, nothing after it. An empty request is an empty object.
 func decode[Req any](data []byte) (Req, error) {
 	var req Req
-	if len(data) > wire.MaxRequestBytes {
-		return req, fail(wire.CodeBadRequest, "the request has %d bytes, more than %d", len(data), wire.MaxRequestBytes)
+	most := wire.MaxRequestBytes
+	if _, isChunk := any(req).(wire.UploadChunkRequest); isChunk {
+		most = wire.MaxChunkRequestBytes
+	}
+	if len(data) > most {
+		return req, fail(wire.CodeBadRequest, "the request has %d bytes, more than %d", len(data), most)
 	}
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 {

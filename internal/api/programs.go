@@ -44,6 +44,9 @@ func (s *Server) create(ctx context.Context, user events.UserID, req wire.Create
 	if !found {
 		return reply, fail(wire.CodeConflict, "source %s is not there; upload it first", first.BuildID)
 	}
+	if err := s.roomForProgram(ctx, user); err != nil {
+		return reply, err
+	}
 	if err := s.bus.Create(ctx, id, first); err != nil {
 		return reply, err
 	}
@@ -173,7 +176,7 @@ func (s *Server) delete(ctx context.Context, user events.UserID, req wire.Progra
 		return wire.DeleteReply{}, err
 	}
 	s.log.Info("deleted a program", "program", req.ProgramID, "seq", cp.Seq)
-	return wire.DeleteReply{ProgramID: req.ProgramID}, nil
+	return wire.DeleteReply(req), nil
 }
 
 func whyNotDelete(state reducer.ProgramState) string {

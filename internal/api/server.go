@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"strconv"
@@ -33,6 +34,7 @@ const (
 type Bus interface {
 	HasSource(ctx context.Context, user events.UserID, digest events.SourceDigest) (bool, error)
 	Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error
+	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
 	Remove(ctx context.Context, id events.ProgramID) error
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
 	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
@@ -40,6 +42,13 @@ type Bus interface {
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Hosts(ctx context.Context) ([]events.Heartbeat, error)
 	HostTTL() time.Duration
+
+	PutSource(ctx context.Context, user events.UserID, digest events.SourceDigest, tarball io.Reader) error
+	StageChunk(ctx context.Context, user events.UserID, upload string, offset int64, data []byte) error
+	StagedChunks(ctx context.Context, user events.UserID) (int64, error)
+	CopyUpload(ctx context.Context, w io.Writer, user events.UserID, upload string) (int64, error)
+	DropUpload(ctx context.Context, user events.UserID, upload string) error
+	SourceBytes(ctx context.Context, user events.UserID) (int64, error)
 	MakeQueues(ctx context.Context, host events.HostID) error
 }
 
@@ -54,6 +63,8 @@ type Options struct {
 	Metadata map[string]string // Shown by `nats micro info`.
 	Log      *slog.Logger
 	Metrics  *Metrics
+	Quotas   Quotas           // Of each user.
+	Now      func() time.Time // The clock of the quotas; nil is the real one.
 }
 
 // Server is one running instance of the API.
@@ -64,6 +75,7 @@ type Server struct {
 	opts       Options
 	log        *slog.Logger
 	metrics    *Metrics
+	limiter    *limiter
 
 	svc    micro.Service
 	ctx    context.Context // Of the requests in hand.
@@ -81,13 +93,19 @@ type job struct {
 	subject  string
 	reply    string
 	data     []byte
+	header   nats.Header
 	deadline time.Time
 }
 
 // Start subscribes to the requests and begins to answer them. The caller ends it with Stop before it closes the connection.
 func Start(nc *nats.Conn, b Bus, reconciler Reconciler, opts Options) (*Server, error) {
+	opts.Quotas = opts.Quotas.orDefault()
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	s := &Server{
-		nc: nc, bus: b, reconciler: reconciler, opts: opts, log: opts.Log, metrics: opts.Metrics,
+		limiter: newLimiter(opts.Quotas, opts.Now),
+		nc:      nc, bus: b, reconciler: reconciler, opts: opts, log: opts.Log, metrics: opts.Metrics,
 		queue: make(chan job, queueSize),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -144,7 +162,11 @@ func (s *Server) Stop() {
 // handler returns.
 func (s *Server) enqueue(e endpoint) func(micro.Request) {
 	return func(r micro.Request) {
-		j := job{endpoint: e, subject: r.Subject(), reply: r.Reply(), data: r.Data(), deadline: time.Now().Add(requestTimeout)}
+		j := job{endpoint: e, subject: r.Subject(), reply: r.Reply(), data: r.Data(), header: nats.Header(r.Headers()), deadline: time.Now().Add(requestTimeout)}
+		if err := s.limit(j.subject); err != nil {
+			s.answer(j, nil, err, time.Now())
+			return
+		}
 		if !s.offer(j) {
 			s.answer(j, nil, fail(wire.CodeBusy, "too many requests are waiting; try again in a moment"), time.Now())
 		}
@@ -169,7 +191,7 @@ func (s *Server) work() {
 	for j := range s.queue {
 		ctx, cancel := context.WithDeadline(s.ctx, j.deadline)
 		began := time.Now()
-		reply, err := j.endpoint.serve(ctx, j.subject, j.data)
+		reply, err := j.endpoint.handle(ctx, j)
 		cancel()
 		s.answer(j, reply, err, began)
 	}

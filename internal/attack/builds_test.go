@@ -21,14 +21,19 @@ import (
 
 // TestBuildTakesOnlyItsShare checks the limits of RUN steps, beside a program that runs.
 func TestBuildTakesOnlyItsShare(t *testing.T) {
-	for name, c := range map[string]struct{ line, want string }{
-		"memory":    {`RUN ["/hostile", "memory"]`, "non-zero code: 137"},
-		"time":      {`RUN ["/hostile", "sit"]`, "took too long"},
-		"processes": {`RUN ["/hostile", "processes"]`, ""}, // Bounded by memory and time only, see docs/security.md.
+	for name, c := range map[string]struct {
+		line  string
+		limit time.Duration
+		want  string
+	}{
+		"memory":    {`RUN ["/hostile", "memory"]`, dockertest.Patience, "non-zero code: 137"},
+		"time":      {`RUN ["/hostile", "sit"]`, 10 * time.Second, "took too long"},
+		"processes": {`RUN ["/hostile", "processes"]`, 20 * time.Second, ""}, // Bounded by memory and time only, see docs/security.md.
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t, compose.RuntimeRunc, "", host.WithBuildMemory(memoryLimit), host.WithBuildTimeout(10*time.Second))
+			s := newStage(t, compose.RuntimeRunc, "", host.WithBuildMemory(memoryLimit))
 			beside := s.startNeighbour(s.image())
+			host.WithBuildTimeout(c.limit)(s.handler)
 			finished := s.build(s.docker.ProgramID(), s.source(c.line))
 			if finished.Success || !strings.Contains(finished.Error, c.want) {
 				t.Errorf("the build ended with %+v", finished)
@@ -53,7 +58,7 @@ type reach struct {
 // TestBuildReachesNothingOfTheHost tries to read a file of the host into an image, and to write one. Other programs' folders are
 // files of the host as any other.
 func TestBuildReachesNothingOfTheHost(t *testing.T) {
-	s := newStage(t, compose.RuntimeRunc, "", host.WithBuildMemory(memoryLimit), host.WithBuildTimeout(30*time.Second))
+	s := newStage(t, compose.RuntimeRunc, "", host.WithBuildMemory(memoryLimit))
 	other := s.docker.ProgramID() // Another tenant's program, with a secret in its state.
 	s.ensure(other)
 	folder := s.storage.GetStatePath(other)
@@ -189,7 +194,7 @@ func TestBuildWithoutNetwork(t *testing.T) {
 	defer server.Close()
 	for _, network := range []string{"", "none"} {
 		t.Run("network "+network, func(t *testing.T) {
-			s := newStage(t, compose.RuntimeRunc, "", host.WithBuildNetwork(network), host.WithBuildTimeout(30*time.Second))
+			s := newStage(t, compose.RuntimeRunc, "", host.WithBuildNetwork(network))
 			for _, lines := range [][]string{
 				{"ADD " + server.URL + "/x /got"}, {"ARG U=" + server.URL, "ADD ${U}/x /got"}, {"ADD \\", strings.ReplaceAll(server.URL, "http", "ht'tp'") + "/x /got"},
 			} {

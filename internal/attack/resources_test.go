@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
+	"github.com/rlaaudgjs5638/hersh/effects/host"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/dockertest"
 )
@@ -177,6 +178,20 @@ func daemonises(t *testing.T, s *stage, image string) {
 		t.Errorf("processes %v outlived their container", left)
 	}
 	p.stop()
+}
+
+// TestStateLimit checks that a program whose /state has outgrown its limit is not started again, and one below it is.
+func TestStateLimit(t *testing.T) {
+	s := newStage(t, compose.RuntimeRunc, "", host.WithStateLimit(8<<20))
+	image := s.image()
+	for amount, want := range map[int64]string{4 << 20: "RuntimeStarted", 16 << 20: "/state takes 16 MiB of the disk, more than the 8 MiB"} {
+		p := s.start(image, orders{Mode: "disk", Amount: amount}, events.Limits{})
+		p.await("disk")
+		p.stop()
+		if again := fmt.Sprintf("%#v", p.startAgain()); !strings.Contains(again, want) {
+			t.Errorf("after %d bytes the start ends with %s", amount, again)
+		}
+	}
 }
 
 // leavesSetuid checks that what a program leaves in /state cannot be reached by the other users of the host, so that a setuid

@@ -110,7 +110,7 @@ func (b *Bus) uploadsStream() jetstream.StreamConfig {
 		Name: events.StreamUploads, Description: "chunks of uploads that are not complete",
 		Subjects: []string{events.UploadSubjects("*")}, Storage: jetstream.FileStorage,
 		MaxBytes: maxUploadBytes, MaxAge: maxUploadAge, Discard: jetstream.DiscardNew,
-		AllowDirect: true, Replicas: b.opts.Replicas, Duplicates: time.Minute,
+		AllowDirect: true, Replicas: b.opts.Replicas, Duplicates: maxUploadAge,
 	}
 }
 

@@ -33,7 +33,7 @@ func TestNATSConforms(t *testing.T) {
 // hasty returns a provisioned bus whose waits are short.
 func hasty(t *testing.T, srv *natstest.Server, change ...func(*bus.Bus)) *bus.Bus {
 	t.Helper()
-	b, err := bus.New(srv.Conn(t), natstest.Log(t), bus.Options{HostTTL: time.Second})
+	b, err := bus.New(srv.Conn(t), natstest.Log(t), bus.Options{HostTTL: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

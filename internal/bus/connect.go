@@ -3,28 +3,40 @@ package bus
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// Dial connects to the bus and goes on trying for ever once it was connected, with the waits of nats.go between. The error handler
-// logs what the server reports asynchronously: denied permissions show nowhere else.
+const (
+	// pingEvery finds a server that keeps the connection and answers nothing, after three of them: well within the TTL of a
+	// heartbeat, since a host must not be lost because its server is.
+	pingEvery = 3 * time.Second
+	// reportAfter is how long a connection may be away before it is worth an error, and then how often.
+	reportAfter = 10 * time.Second
+)
+
+// Dial connects to the bus and goes on trying for ever once it was connected, with the waits of nats.go between. url has the
+// addresses of all servers, separated by commas. The error handler logs what the server reports asynchronously: denied
+// permissions show nowhere else.
 func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+	away := &outage{log: log}
 	base := []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(500 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1), // Publishing while disconnected fails at once, so that no caller believes it was sent.
-		nats.PingInterval(10 * time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+		nats.PingInterval(pingEvery),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("lost the connection to NATS, reconnecting", "error", err)
 			}
+			away.begin(nc)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted())
+			log.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "waited", away.end())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
@@ -39,4 +51,45 @@ func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, 
 		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
 	}
 	return nc, nil
+}
+
+// outage tells of a connection that stays away.
+type outage struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	since time.Time
+	timer *time.Timer // nil while the connection is there.
+}
+
+func (o *outage) begin(nc *nats.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.timer != nil || nc.IsClosed() {
+		return
+	}
+	o.since = time.Now()
+	o.timer = time.AfterFunc(reportAfter, func() { o.report(nc) })
+}
+
+// end returns how long the connection was away.
+func (o *outage) end() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.timer == nil {
+		return 0
+	}
+	o.timer.Stop()
+	o.timer = nil
+	return time.Since(o.since).Round(time.Millisecond)
+}
+
+func (o *outage) report(nc *nats.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.timer == nil || nc.IsClosed() {
+		return
+	}
+	o.log.Error("still no connection to NATS; trying on", "waited", time.Since(o.since).Round(time.Second), "servers", len(nc.Servers()), "last_error", nc.LastError())
+	o.timer.Reset(reportAfter)
 }

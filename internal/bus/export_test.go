@@ -5,10 +5,10 @@ import "time"
 // Hasten makes everything that waits for time wait little, so that tests of expiry and redelivery are quick.
 func (b *Bus) Hasten() {
 	b.timing = timing{
-		ackWait: time.Second, progressEvery: 200 * time.Millisecond, pullWait: 200 * time.Millisecond,
+		ackWait: 2 * time.Second, progressEvery: 200 * time.Millisecond, pullWait: 200 * time.Millisecond,
 		drainWait: time.Second, minRetry: 20 * time.Millisecond, maxRetry: 100 * time.Millisecond,
 	}
-	b.lease = time.Second
+	b.lease = 2 * time.Second
 }
 
 // LimitEvents makes the logs that are created from now on take only so many events of each type.

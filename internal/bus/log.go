@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,20 +20,11 @@ import (
 const (
 	readBatch = 512
 	readBytes = 1 << 20
+	readWait  = 5 * time.Second // For one of them, to its last message.
 )
 
-// publisherHeader is where the server names the account that a message comes from. It replaces what a client wrote there whenever a
-// message crosses between accounts; inside one account it says nothing.
-const publisherHeader = "Nats-Request-Info"
-
-// publisher is what the server says of who published a message. Its own word comes last.
-func publisher(header nats.Header) events.Publisher {
-	values := header[publisherHeader]
-	if len(values) == 0 {
-		return events.Publisher{}
-	}
-	return events.ParsePublisher(values[len(values)-1])
-}
+// errSilent says that a read was not answered in time: the server is away, frozen, or lost what was read.
+var errSilent = errors.New("the server did not answer")
 
 // Create makes the log of a program and publishes its first event. Doing it again changes nothing.
 func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error {
@@ -46,7 +38,8 @@ func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.Prog
 }
 
 // Append publishes an event to the log of its program and returns its sequence once the server has synced it. The key makes
-// the publication idempotent for some minutes; "" is none. It returns events.ErrNoProgram where there is no log.
+// the publication idempotent for some minutes; "" is one that no other publication has. It returns events.ErrNoProgram where there
+// is no log.
 func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error) {
 	data, err := events.Encode(ev)
 	if err != nil {
@@ -54,14 +47,15 @@ func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, 
 	}
 	msg := nats.NewMsg(events.EventSubject(id, ev.Type()))
 	msg.Data = data
-	if key != "" {
-		msg.Header.Set(jetstream.MsgIDHeader, key)
+	if key == "" {
+		key = onceKey(id)
 	}
-	ack, err := b.js.PublishMsg(ctx, msg)
+	msg.Header.Set(jetstream.MsgIDHeader, key)
+	seq, err := b.publish(ctx, msg, func() bool { return errors.Is(b.whyNoAnswer(ctx, id, nats.ErrNoResponders), events.ErrNoProgram) })
 	if err != nil {
 		return 0, fmt.Errorf("publish %s of %s: %w", ev.Type(), id, b.whyNoAnswer(ctx, id, err))
 	}
-	return ack.Sequence, nil
+	return seq, nil
 }
 
 // Read returns the events of a program after a sequence, in order, to the end of the log. A program without a log is
@@ -69,10 +63,7 @@ func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, 
 func (b *Bus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error] {
 	return func(yield func(events.Stored, error) bool) {
 		err := b.scan(ctx, b.layout.Stream(id), events.EventSubjects(id), after, func(msg *jetstream.RawStreamMsg) bool {
-			return yield(events.Stored{
-				Seq: msg.Sequence, Time: msg.Time, Type: events.EventType(msg.Subject), Data: msg.Data,
-				From: publisher(msg.Header),
-			}, nil)
+			return yield(events.Stored{Seq: msg.Sequence, Time: msg.Time, Type: events.EventType(msg.Subject), Data: msg.Data}, nil)
 		})
 		if err != nil {
 			yield(events.Stored{}, fmt.Errorf("read log of %s: %w", id, b.whyNoAnswer(ctx, id, err)))
@@ -84,28 +75,41 @@ func (b *Bus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.
 // for bounded batches without any consumer.
 func (b *Bus) scan(ctx context.Context, stream, subjects string, after uint64, fn func(*jetstream.RawStreamMsg) bool) error {
 	for {
-		batch, err := jetstreamext.GetBatch(ctx, b.js, stream, readBatch,
-			jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchSubject(subjects), jetstreamext.GetBatchMaxBytes(readBytes))
-		if err != nil {
+		last, more, err := b.scanBatch(ctx, stream, subjects, after, fn)
+		if err != nil || !more {
 			return err
 		}
-		pending := uint64(0)
-		for msg, err := range batch {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if !fn(msg) {
-				return nil
-			}
-			after, pending = msg.Sequence, numPending(msg)
-		}
-		if pending == 0 {
-			return nil
-		}
+		after = last
 	}
+}
+
+// scanBatch does one request of scan, and returns the last sequence and whether there is more.
+func (b *Bus) scanBatch(ctx context.Context, stream, subjects string, after uint64, fn func(*jetstream.RawStreamMsg) bool) (last uint64, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	batch, err := jetstreamext.GetBatch(ctx, b.js, stream, readBatch,
+		jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchSubject(subjects), jetstreamext.GetBatchMaxBytes(readBytes))
+	if err != nil {
+		return 0, false, err
+	}
+	pending := uint64(0)
+	for msg, err := range batch {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return 0, false, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		if !fn(msg) {
+			return 0, false, nil
+		}
+		last, pending = msg.Sequence, numPending(msg)
+	}
+	if last == 0 {
+		// The batch ends without an error when nobody answers in time, which must not pass for the end of the log.
+		return 0, false, fmt.Errorf("%w after event %d", errSilent, after)
+	}
+	return last, pending > 0, nil
 }
 
 // numPending is how many messages the server says are left after this one.
@@ -119,7 +123,10 @@ func numPending(msg *jetstream.RawStreamMsg) uint64 {
 
 // whyNoAnswer tells a program that does not exist from a server that cannot answer now: both look like "no responders".
 func (b *Bus) whyNoAnswer(ctx context.Context, id events.ProgramID, err error) error {
-	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return events.ErrNoProgram // Whoever stores a host's results for it has looked.
+	}
+	if !isNoAnswer(err) {
 		return err
 	}
 	if exists, lookupErr := b.layout.Exists(ctx, id); lookupErr == nil && !exists {

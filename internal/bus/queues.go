@@ -48,7 +48,7 @@ func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
 	msg := nats.NewMsg(events.EffectsSubject(m.Effects[0].Place().HostID, effects.Class(m.Effects)))
 	msg.Data = data
 	msg.Header.Set(jetstream.MsgIDHeader, m.Key())
-	if _, err := b.js.PublishMsg(ctx, msg); err != nil {
+	if _, err := b.publish(ctx, msg, never); err != nil {
 		return fmt.Errorf("publish effects %s: %w", m.Key(), err)
 	}
 	return nil
@@ -184,7 +184,7 @@ func mayMissWake(id events.ProgramID, header nats.Header) bool {
 
 func isRepublishHeader(name string) bool {
 	switch name {
-	case jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer, "Nats-Last-Sequence", publisherHeader:
+	case jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer, "Nats-Last-Sequence":
 		return true
 	}
 	return false

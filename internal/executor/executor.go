@@ -199,7 +199,7 @@ func (e *Executor) runOne(ctx context.Context, id events.ProgramID, seq uint64, 
 	}
 	e.metrics.observe(eff, result, time.Since(began))
 	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: eff.Place().Attempt})
-	if _, err := e.bus.Append(ctx, id, result, effects.ResultKey(id, seq, i, e.id)); err != nil {
+	if _, err := e.bus.Append(ctx, id, result, e.resultKey(id, seq, i, result)); err != nil {
 		if errors.Is(err, events.ErrNoProgram) {
 			return false, nil
 		}
@@ -210,6 +210,16 @@ func (e *Executor) runOne(ctx context.Context, id events.ProgramID, seq uint64, 
 		return true, e.reportExit(ctx, effects.Container{ID: started.ContainerID, ProgramID: id, Attempt: started.Attempt})
 	}
 	return !events.Failed(result), nil
+}
+
+// resultKey is the idempotency key of a result. A failure has one of its own: an earlier try of the same message may have published a
+// success before it was given up, and must not hide that this try goes no further.
+func (e *Executor) resultKey(id events.ProgramID, seq uint64, i int, result events.Event) string {
+	key := effects.ResultKey(id, seq, i, e.id)
+	if events.Failed(result) {
+		key += "/failed"
+	}
+	return key
 }
 
 // execute runs an effect; a build ends early when the log does not await it any more.

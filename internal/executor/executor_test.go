@@ -329,6 +329,21 @@ func TestWhatCouldNotBeTriedComesAgain(t *testing.T) {
 	want(t, "log", s.log(2), "FoldersEnsured BuildFinished") // The key of the folders is the same.
 }
 
+// The first try has published that the folders are there, and then could not build. The second finds that they cannot be made.
+func TestFailureOfALaterTryIsNotHiddenByAnEarlierSuccess(t *testing.T) {
+	s := newSetUp(t, events.UserStartRequested{})
+	s.host.hold = func(_ context.Context, eff effects.Effect) bool { return eff.Type() != effects.TypeBuildRuntime }
+	if err := s.exec.Handle(t.Context(), s.id, 2); err == nil {
+		t.Fatal("a build that could not be tried is no error")
+	}
+	s.handler.FailFolders = true
+	s.handle(2)
+	want(t, "log", s.log(2), "FoldersEnsured FoldersEnsured")
+	if state := s.state(); state.State != reducer.StateError {
+		t.Errorf("the program is %+v, want Error", state)
+	}
+}
+
 func TestFailingBusMakesWorkComeAgain(t *testing.T) {
 	s := newSetUp(t, events.UserStartRequested{})
 	s.bus.failRead = errFault
@@ -640,7 +655,8 @@ func TestRunWorksThroughALife(t *testing.T) {
 
 func (s *setUp) waitFor(state reducer.State) {
 	s.t.Helper()
-	for end := time.Now().Add(deadline); s.state().State != state; {
+	tick := time.Tick(5 * time.Millisecond)
+	for end := time.Now().Add(deadline); s.state().State != state; <-tick {
 		if time.Now().After(end) {
 			s.t.Fatalf("the program is %+v, want %s", s.state(), state)
 		}

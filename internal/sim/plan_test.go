@@ -14,7 +14,7 @@ var complete = flag.Bool("complete", false, "follow every plan of the small worl
 // TestSmallWorld goes through one program's life with one request of its user at every moment and one fault at every call, and
 // with two faults at every two calls.
 func TestSmallWorld(t *testing.T) {
-	every := usual(20, 200)
+	every := usual(40, 1000)
 	if *complete {
 		every = 1
 	}

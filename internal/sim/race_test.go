@@ -1,6 +1,6 @@
 //go:build race
 
-package sim_test
+package sim
 
-// fewSeeds is for the race detector, which makes a single thread eight times slower and has nothing to find in it.
-const fewSeeds = true
+// FewSeeds is set under the race detector, which makes a single thread eight times slower and has nothing to find in it.
+const FewSeeds = true

@@ -16,13 +16,13 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "run this seed only")
-	seeds = flag.Int("seeds", usual(150, 10), "how many fixed seeds to run, beginning at 1")
+	seeds = flag.Int("seeds", usual(80, 5), "how many fixed seeds to run, beginning at 1")
 	fresh = flag.Duration("fresh", usual(4*time.Second, time.Second), "how long to go on with seeds that nobody has tried")
 	trace = flag.Bool("trace", false, "with -seed, show the whole trace")
 )
 
 func usual[T any](value, few T) T {
-	if fewSeeds {
+	if sim.FewSeeds {
 		return few
 	}
 	return value

@@ -20,6 +20,7 @@ const (
 // HostBus is what a HostWatch needs of the bus; package bus documents the methods.
 type HostBus interface {
 	Hosts(ctx context.Context) ([]events.Heartbeat, error)
+	HostAlive(ctx context.Context, host events.HostID) (bool, error)
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
 	Reconnected(ctx context.Context) <-chan struct{}
@@ -29,7 +30,9 @@ type HostBus interface {
 // see at once is stored once, by its key.
 //
 // A heartbeat that is not there proves nothing while nobody could send one: for one TTL after its start, and after each
-// reconnect, a watch declares nobody lost.
+// reconnect, a watch declares nobody lost. Nor does the list of heartbeats prove anything: it may come from a copy of the bucket
+// that lags, or in which all have just expired because its server was frozen. So the leader is asked about each host that is
+// missing.
 type HostWatch struct {
 	bus HostBus
 	ttl time.Duration
@@ -99,7 +102,6 @@ func (w *HostWatch) Look(ctx context.Context, now time.Time) (int, error) {
 func (w *HostWatch) newlyGone(before map[events.HostID]bool) bool {
 	for host := range before {
 		if !w.present[host] {
-			w.log.Warn("a host is lost: it sends no heartbeat any more", "host", host)
 			return true
 		}
 	}
@@ -110,6 +112,7 @@ func (w *HostWatch) newlyGone(before map[events.HostID]bool) bool {
 func (w *HostWatch) declare(ctx context.Context) (int, error) {
 	found := 0
 	var failures []error
+	asked := map[events.HostID]bool{}
 	for cp, err := range w.bus.Checkpoints(ctx, "") {
 		if err != nil {
 			return found, errors.Join(append(failures, err)...)
@@ -117,6 +120,17 @@ func (w *HostWatch) declare(ctx context.Context) (int, error) {
 		s := cp.State
 		if s.HostID == "" || w.present[s.HostID] || !needsHost(s.State) {
 			continue
+		}
+		if !asked[s.HostID] {
+			alive, err := w.bus.HostAlive(ctx, s.HostID)
+			if err != nil {
+				return found, errors.Join(append(failures, err)...)
+			}
+			asked[s.HostID], w.present[s.HostID] = true, alive
+			if alive {
+				continue
+			}
+			w.log.Warn("a host is lost: it sends no heartbeat any more", "host", s.HostID)
 		}
 		found++
 		lost := events.HostLost{HostID: s.HostID, Reason: fmt.Sprintf("no heartbeat for %s", w.ttl)}

@@ -494,7 +494,8 @@ func TestRunFollowsWakeUpsAndSweepsAtTheStart(t *testing.T) {
 	}
 	told := program(t, b.Memory, 2, life(1)...)
 	end := time.Now().Add(deadline)
-	for saved := func(id events.ProgramID) uint64 { cp, _, _ := b.Load(ctx, id); return cp.Seq }; saved(lost) != 2 || saved(told) != 5; {
+	tick := time.Tick(5 * time.Millisecond)
+	for saved := func(id events.ProgramID) uint64 { cp, _, _ := b.Load(ctx, id); return cp.Seq }; saved(lost) != 2 || saved(told) != 5; <-tick {
 		if time.Now().After(end) {
 			t.Fatalf("checkpoints are of %d and %d, want 2 and 5", saved(lost), saved(told))
 		}

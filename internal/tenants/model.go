@@ -74,7 +74,7 @@ func (m Model) Validate() error {
 	return errors.Join(failures...)
 }
 
-// HostAccount is the account of a host, which the server writes into the header of each of its results.
+// HostAccount is the account of a host.
 func HostAccount(host events.HostID) string { return events.HostAccount(host) }
 
 // InboxPrefix is where the user of a key gets its answers.

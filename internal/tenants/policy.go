@@ -88,27 +88,28 @@ func tenantImports(user events.UserID) []crossing {
 // sharedHostImports is what every host reaches: any program may be given to any host, so each may read every log and every source.
 // The server's wildcards stand for whole tokens, and a stream's name is one, so that these cannot be narrowed to some streams.
 func sharedHostImports() []crossing {
-	var out []crossing
-	for _, typ := range resultEvents() {
-		out = append(out, crossing{service: eventsOf("*", typ)})
+	out := []crossing{
+		{service: "hersh.logs.*.*.*"},
+		{stream: "hersh.feed.*.*.*"},
+		{service: "$JS.API.INFO"},
+		{service: "$JS.API.STREAM.INFO.*"},
+		{service: "$JS.API.DIRECT.GET.*", streamed: true},
+		{service: "$JS.API.DIRECT.GET.*.>"},
 	}
-	out = append(out,
-		crossing{service: "hersh.logs.*.*.*"},
-		crossing{stream: "hersh.feed.*.*.*"},
-		crossing{service: "$JS.API.INFO"},
-		crossing{service: "$JS.API.STREAM.INFO.*"},
-		crossing{service: "$JS.API.DIRECT.GET.*", streamed: true},
-		crossing{service: "$JS.API.DIRECT.GET.*.>"},
-	)
 	return append(out, queueImports("")...)
 }
 
-// ownHostImports is what one host alone reaches.
+// ownHostImports is what one host alone reaches. What it publishes as the event of a program goes by way of the request API, which sees
+// by the subject which host it is, and stores only what this host may say.
 func ownHostImports(host events.HostID) []crossing {
-	return append([]crossing{
+	out := []crossing{
 		{service: "$KV." + events.BucketHosts + "." + string(host)},
 		{service: events.HostRegisterSubject(host), local: events.SubjectHostsRegister},
-	}, queueImports(host)...)
+	}
+	for _, typ := range resultEvents() {
+		out = append(out, crossing{service: events.ResultSubject(host, "*", "*", typ), local: eventsOf("*", typ)})
+	}
+	return append(out, queueImports(host)...)
 }
 
 // queueImports is what it takes to work off the queues of a host; "" is that of any.
@@ -178,7 +179,7 @@ func supervisorPermissions(m Model) permissions {
 	p := permissions{
 		publish: []string{
 			"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES",
-			"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.>",
+			"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.>", "$JS.API.STREAM.MSG.GET.KV_" + events.BucketHosts,
 			"$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.DELETE.*",
 			"$JS.API.STREAM.PURGE." + events.StreamLogs, "$JS.API.STREAM.PURGE." + events.StreamUploads,
 			"$JS.API.STREAM.PURGE.OBJ_" + events.BucketSources,
@@ -193,8 +194,11 @@ func supervisorPermissions(m Model) permissions {
 		},
 		subscribe: []string{
 			"hersh.api.>", events.SubjectHostsRegister, events.SubjectHostsRegister + ".*", events.SubjectHostsList, events.SubjectProgramsList,
-			"hersh.feed.>", "$SRV.>", InboxPrefix(m.Supervisor) + ".>",
+			"hersh.feed.>", events.ResultSubject("*", "*", "*", "*"), "$SRV.>", InboxPrefix(m.Supervisor) + ".>",
 		},
+	}
+	for _, typ := range resultEvents() { // It stores those of hosts.
+		p.publish = append(p.publish, eventsOf("*", typ))
 	}
 	for _, stream := range sharedStreams() {
 		p.denyPublish = append(p.denyPublish, "$JS.API.STREAM.DELETE."+stream)

@@ -27,7 +27,7 @@ type Bus interface {
 	Remove(ctx context.Context, id events.ProgramID) error
 }
 
-// System is a bus under test, and what is done to it. Its times must be short: an ack wait and a lease of about a second.
+// System is a bus under test, and what is done to it. Its times must be short: an ack wait and a lease of about two seconds.
 type System struct {
 	Bus     Bus
 	Restart func()                    // Restarts the server.
@@ -424,7 +424,7 @@ func testLongWork(t *testing.T, s System) {
 	defer end()
 	publish(t, s.Bus, id, 1, stopOn("h1"))
 	wantNext(t, calls, id, 1)
-	for seq, until := uint64(2), time.Now().Add(2500*time.Millisecond); time.Now().Before(until); seq++ {
+	for seq, until := uint64(2), time.Now().Add(4*time.Second); time.Now().Before(until); seq++ {
 		publish(t, s.Bus, id, seq, stopOn("h1"))
 		wantNext(t, calls, id, seq) // And not the first again.
 	}

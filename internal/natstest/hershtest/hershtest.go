@@ -23,6 +23,9 @@ import (
 // HostID is the host of the executor.
 const HostID events.HostID = "fake-host"
 
+// hostTTL is so long that no host is lost because the machine that runs the tests is busy.
+const hostTTL = 10 * time.Minute
+
 // Stack is a running Hersh.
 type Stack struct {
 	Server  *natstest.Server
@@ -50,7 +53,7 @@ func (s *Stack) startSupervisor(t testing.TB) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	svc, err := supervisord.Start(ctx, s.Server.Conn(t), supervisord.Options{
-		Name: "test", Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
+		Name: "test", Bus: bus.Options{HostTTL: hostTTL}, Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +64,7 @@ func (s *Stack) startSupervisor(t testing.TB) {
 
 func (s *Stack) startExecutor(t testing.TB) {
 	t.Helper()
-	exec := executor.New(HostID, s.Server.Bus(t), s.Host, executor.Options{RunSlots: 2, Version: "test"},
+	exec := executor.New(HostID, s.Server.BusWith(t, bus.Options{HostTTL: hostTTL}), s.Host, executor.Options{RunSlots: 2, Version: "test"},
 		natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup

@@ -40,6 +40,7 @@ type Options struct {
 	BuildTimeout time.Duration
 	BuildMemory  int64             // Bytes a RUN step may use.
 	BuildNetwork string            // Network of RUN steps: "none", or "", which is the daemon's default.
+	StateLimit   int64             // Bytes of the disk that /state may take when a program is started; 0 is no limit.
 	Labels       map[string]string // Put on every container and image besides Hersh's own.
 	Bus          bus.Options
 	Log          *slog.Logger
@@ -129,7 +130,7 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 	handler := host.NewRealEffectHandler(storage.NewManager(o.Dir), compose.NewBuilder(), docker,
 		host.WithHostID(o.HostID), host.WithLabels(o.Labels), host.WithSources(s.bus), host.WithLogSink(s.bus),
 		host.WithBuildTimeout(o.BuildTimeout), host.WithBuildMemory(o.BuildMemory),
-		host.WithBuildNetwork(o.BuildNetwork), host.WithLogger(o.Log))
+		host.WithBuildNetwork(o.BuildNetwork), host.WithStateLimit(o.StateLimit), host.WithLogger(o.Log))
 	handler.SetDefaultRuntime(o.Runtime)
 	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, nil
 }

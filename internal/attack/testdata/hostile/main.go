@@ -81,7 +81,7 @@ func helper(args []string) {
 			os.Exit(97)
 		}
 	case "reach":
-		if err := dial("tcp", args[1]); err != nil {
+		if err := dialFor("tcp", args[1], time.Minute); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(97)
 		}

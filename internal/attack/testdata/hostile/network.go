@@ -13,8 +13,10 @@ import (
 
 const dialTime = 500 * time.Millisecond
 
-func dial(network, address string) error {
-	conn, err := net.DialTimeout(network, address, dialTime)
+func dial(network, address string) error { return dialFor(network, address, dialTime) }
+
+func dialFor(network, address string, patience time.Duration) error {
+	conn, err := net.DialTimeout(network, address, patience)
 	if err == nil {
 		_ = conn.Close()
 	}

@@ -84,7 +84,10 @@ func ignoreSignals() {
 		signal.Ignore(syscall.Signal(i))
 	}
 	done("deaf")
-	for {
+	for spin := 0; ; spin++ {
+		if spin < 0 { // For ever, near enough; an empty loop is what vet takes for a mistake.
+			spin = 0
+		}
 	}
 }
 

@@ -1,0 +1,192 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+)
+
+const (
+	startupWait = 2 * time.Minute
+	ackTail     = time.Minute     // How long users wait for what they published last.
+	restWait    = 3 * time.Minute // How long the system may take to come to rest: a sweep, a comparison, a redelivery, and waits between.
+	digest      = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+)
+
+// Options say how long and how wild a run is.
+type Options struct {
+	Dir      string // Folder of all files.
+	Seed     uint64
+	Duration time.Duration // Of the faults; coming to rest comes after.
+	Programs int
+	Pace     time.Duration // Mean time between two publications of one user.
+	Tell     func(format string, args ...any)
+}
+
+// Run starts a whole Hersh, lets users and the nemesis loose on it, and says what became of it. It kills everything that it
+// started.
+func Run(ctx context.Context, o Options) (Report, error) {
+	system, err := startSystem(ctx, o.Dir, o.Seed)
+	if err != nil {
+		return Report{}, err
+	}
+	defer system.Stop()
+	nc, err := connect(ctx, system.cluster.URL())
+	if err != nil {
+		return Report{}, err
+	}
+	defer nc.Close()
+	b, err := bus.New(nc, slog.New(slog.DiscardHandler), bus.Options{Replicas: servers})
+	if err != nil {
+		return Report{}, err
+	}
+	ids, err := create(ctx, b, o)
+	if err != nil {
+		return Report{}, err
+	}
+	js, err := nc.JetStream()
+	if err != nil {
+		return Report{}, err
+	}
+	c := &checker{bus: b, nc: nc, system: system, ids: ids, seed: o.Seed, watch: newWatch(system), users: &users{nc: nc, programs: ids, pace: o.Pace}}
+	c.enemy = &nemesis{system: system, js: js, settled: c.settled, tell: o.Tell, killed: map[string]bool{}}
+	c.wreck(ctx, o)
+	if ctx.Err() != nil {
+		return Report{}, ctx.Err()
+	}
+	return c.report(ctx, o)
+}
+
+func connect(ctx context.Context, url string) (nc *nats.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startupWait)
+	defer cancel()
+	for {
+		nc, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectBufSize(-1),
+			nats.PingInterval(2*time.Second))
+		if err == nil || !pause(ctx, healthEvery) {
+			return nc, err
+		}
+	}
+}
+
+// create makes the programs, once the supervisors have made the streams.
+func create(ctx context.Context, b *bus.Bus, o Options) ([]events.ProgramID, error) {
+	ctx, cancel := context.WithTimeout(ctx, startupWait)
+	defer cancel()
+	build, err := events.NewBuildID(digest)
+	if err != nil {
+		return nil, err
+	}
+	var ids []events.ProgramID
+	for i := range o.Programs {
+		id := events.NewProgramID(events.UserID(fmt.Sprintf("user-%d", i%userCount)), build)
+		for {
+			err := createOnce(ctx, b, id, events.ProgramCreated{BuildID: build, SourceDigest: digest})
+			if err == nil {
+				break
+			}
+			if !pause(ctx, time.Second) {
+				return nil, errors.Join(ctx.Err(), err)
+			}
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// createOnce gives up soon: a request that no leader heard is never answered.
+func createOnce(ctx context.Context, b *bus.Bus, id events.ProgramID, first events.ProgramCreated) error {
+	ctx, cancel := context.WithTimeout(ctx, ackWait)
+	defer cancel()
+	return b.Create(ctx, id, first)
+}
+
+// wreck is the part with the faults. When it returns, everything is put right and nobody publishes any more.
+func (c *checker) wreck(ctx context.Context, o Options) {
+	watchCtx, endWatch := context.WithCancel(ctx)
+	defer endWatch()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer endWatch()
+	watching.Go(func() { c.watch.run(watchCtx) })
+
+	faults, end := context.WithTimeout(ctx, o.Duration)
+	defer end()
+	work, endWork := context.WithCancel(ctx)
+	defer endWork()
+	var using sync.WaitGroup
+	using.Go(func() { c.users.run(faults, work, o.Seed) })
+	c.enemy.run(faults, o.Seed)
+	stop := time.AfterFunc(ackTail, endWork)
+	defer stop.Stop()
+	using.Wait()
+}
+
+// settled reports whether every program that was not at rest at a time has come to rest since.
+func (c *checker) settled(ctx context.Context, at time.Time) bool {
+	all, err := truths(ctx, c.bus, c.ids)
+	if err != nil {
+		return false
+	}
+	for _, t := range all {
+		for _, busy := range t.busy() {
+			if busy.from.Before(at) && busy.to.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// report waits until the system is at rest, and checks everything.
+func (c *checker) report(ctx context.Context, o Options) (Report, error) {
+	began := time.Now()
+	problems, err := c.awaitRest(ctx, o)
+	if err != nil {
+		return Report{}, err
+	}
+	r := Report{Seed: o.Seed, Duration: o.Duration, Programs: len(c.ids), Rest: time.Since(began), Problems: problems}
+	more, err := c.final(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.Problems = append(r.Problems, more...)
+	for _, p := range c.users.all() {
+		r.Sent++
+		if p.seq != 0 {
+			r.Acked++
+		}
+	}
+	all, err := truths(ctx, c.bus, c.ids)
+	if err != nil {
+		return r, err
+	}
+	for _, t := range all {
+		r.Events += len(t.steps)
+	}
+	r.Faults = rows(c.enemy.all(), all)
+	return r, nil
+}
+
+func (c *checker) awaitRest(ctx context.Context, o Options) ([]Problem, error) {
+	deadline := time.Now().Add(restWait)
+	for {
+		problems, err := c.rest(ctx)
+		if err == nil && len(problems) == 0 {
+			return nil, nil
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return problems, err
+		}
+		o.Tell("coming to rest: %d differences (%v)", len(problems), err)
+		pause(ctx, time.Second)
+	}
+}
