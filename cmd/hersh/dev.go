@@ -44,6 +44,9 @@ func (cmd *devCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		a.note("hersh: nothing here asks for a password: whoever reaches %s can run programs on this machine.", cmd.Listen)
+	}
 	unlock, err := lockDir(cmd.Dir)
 	if err != nil {
 		return err

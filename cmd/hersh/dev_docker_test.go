@@ -130,7 +130,7 @@ func cleanHost(t *testing.T, dir string) {
 		if strings.HasPrefix(p.Name(), ".") {
 			continue
 		}
-		if _, err := m.RemoveImages(ctx, programID(t, p.Name()), id, 1<<32); err != nil {
+		if _, err := m.RemoveImages(ctx, programID(t, p.Name()), id, ""); err != nil {
 			t.Error(err)
 		}
 	}

@@ -128,7 +128,7 @@ func newTrial(dir, runtimeName string) (*trial, error) {
 func (t *trial) run(ctx context.Context, m *docker.DockerManager) error {
 	built, err := m.Build(ctx, docker.BuildOpts{
 		BuildID: t.id.Build(), ContextPath: filepath.Join(t.dir, "src"), Timeout: tryTimeout,
-		Labels: map[string]string{compose.LabelProgram: string(t.id), compose.LabelHost: string(t.host), compose.LabelAttempt: "1"},
+		Labels: map[string]string{compose.LabelProgram: string(t.id), compose.LabelHost: string(t.host)},
 	})
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (t *trial) remove(ctx context.Context, m *docker.DockerManager) error {
 	for _, c := range left {
 		err = errors.Join(err, m.Stop(ctx, c.ID))
 	}
-	_, imagesErr := m.RemoveImages(ctx, t.id, t.host, 2)
+	_, imagesErr := m.RemoveImages(ctx, t.id, t.host, "")
 	return errors.Join(err, imagesErr)
 }
 

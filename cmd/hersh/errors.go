@@ -104,6 +104,11 @@ func explainSource(err error) string {
 	return ""
 }
 
+// passing reports whether the same request may be answered when the bus or a supervisor is back.
+func passing(err error) bool {
+	return errors.Is(err, client.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || lostConnection(err)
+}
+
 func lostConnection(err error) bool {
 	for _, lost := range []error{
 		nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrDisconnected, nats.ErrConnectionReconnecting,

@@ -17,6 +17,7 @@ import (
 const (
 	psPoll     = 2 * time.Second        // Between looks where the live feed says nothing.
 	psDebounce = 200 * time.Millisecond // The read model follows the live feed by some milliseconds.
+	psPatience = 2 * time.Minute        // How long --watch goes on while nobody answers.
 )
 
 type psCmd struct {
@@ -110,15 +111,19 @@ func (cmd *psCmd) watch(a *app, c *client.Client, user events.UserID) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }() // Fails only on a closed connection.
 	seen := map[events.ProgramID]programView{}
+	good := time.Now()
 	for {
 		list, err := cmd.list(a, c, user)
-		if a.ctx.Err() != nil {
+		switch {
+		case a.ctx.Err() != nil:
 			return nil
+		case err == nil:
+			good = time.Now()
+			err = cmd.show(a, list, seen)
+		case passing(err) && time.Since(good) < psPatience:
+			err = nil
 		}
 		if err != nil {
-			return err
-		}
-		if err := cmd.show(a, list, seen); err != nil {
 			return err
 		}
 		if !waitNews(a.ctx, news) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"path/filepath"
-	"strconv"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
@@ -37,9 +36,9 @@ func (h *RealEffectHandler) build(ctx context.Context, e effects.BuildRuntime) (
 		BuildID:      e.BuildID,
 		ContextPath:  cmp.Or(e.SrcPath, h.storage.GetSrcPath(e.ProgramID)),
 		Dockerfile:   cmp.Or(e.Dockerfile, defaultFile),
-		Tags:         imageTags(e.ProgramID, e.Attempt),
+		Tags:         imageTags(e.ProgramID),
 		BuildLogPath: filepath.Join(h.storage.GetLogsPath(e.ProgramID), buildLogName),
-		Labels:       h.imageLabels(e),
+		Labels:       h.imageLabels(e.ProgramID),
 		MemoryBytes:  h.buildMemory,
 		NetworkMode:  h.buildNetwork,
 		Timeout:      h.buildTimeout,
@@ -53,7 +52,7 @@ func (h *RealEffectHandler) build(ctx context.Context, e effects.BuildRuntime) (
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.docker.RemoveImages(ctx, e.ProgramID, h.hostID, e.Attempt); err != nil && ctx.Err() == nil {
+	if _, err := h.docker.RemoveImages(ctx, e.ProgramID, h.hostID, result.ImageID); err != nil && ctx.Err() == nil {
 		h.log.Warn("could not remove older images", "program", e.ProgramID, "error", err)
 	}
 	return events.BuildFinished{Success: true, ImageID: result.ImageID}, nil
@@ -98,21 +97,21 @@ func (t *transfer) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (h *RealEffectHandler) imageLabels(e effects.BuildRuntime) map[string]string {
+// imageLabels say whose an image is. They are the same for every attempt, so that building the same source again changes nothing.
+func (h *RealEffectHandler) imageLabels(id events.ProgramID) map[string]string {
 	labels := map[string]string{}
 	maps.Copy(labels, h.labels)
-	labels[compose.LabelProgram] = string(e.ProgramID)
-	labels[compose.LabelAttempt] = strconv.FormatUint(e.Attempt, 10)
+	labels[compose.LabelProgram] = string(id)
 	if h.hostID != "" {
 		labels[compose.LabelHost] = string(h.hostID)
 	}
 	return labels
 }
 
-// imageTags keep the image of an attempt from being pruned as dangling. Not every short ID can be part of an image name.
-func imageTags(id events.ProgramID, attempt uint64) []string {
+// imageTags keep the image of a program from being pruned as dangling. Not every short ID can be part of an image name.
+func imageTags(id events.ProgramID) []string {
 	if _, err := events.ParseProgramID(string(id)); err != nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("hersh/%s:%d", id, attempt)}
+	return []string{"hersh/" + string(id)}
 }

@@ -283,7 +283,7 @@ func TestRemoveImages(t *testing.T) {
 		t.Helper()
 		opts := b.buildOpts(`CMD ["/testprog", "say", "` + host + attempt + `"]`)
 		opts.Tags = []string{"hersh/" + string(b.id) + ":" + host + attempt, "hersh/" + string(b.id) + ":too-" + host + attempt}
-		opts.Labels[compose.LabelProgram], opts.Labels[compose.LabelHost], opts.Labels[compose.LabelAttempt] = string(b.id), host, attempt
+		opts.Labels[compose.LabelProgram], opts.Labels[compose.LabelHost] = string(b.id), host
 		result, err := b.Build(t.Context(), opts)
 		if err != nil {
 			t.Fatal(err)
@@ -293,7 +293,7 @@ func TestRemoveImages(t *testing.T) {
 	old, used, current, other := build("h1", "1"), build("h1", "2"), build("h1", "3"), build("h2", "1")
 	var made struct{ ID string }
 	b.docker.Post("/containers/create", map[string]any{"Image": used, "Labels": b.docker.Labels()}, &made)
-	removed, err := b.RemoveImages(t.Context(), b.id, "h1", 3)
+	removed, err := b.RemoveImages(t.Context(), b.id, "h1", current)
 	if err != nil || removed != 1 {
 		t.Errorf("removed %d images, %v", removed, err)
 	}

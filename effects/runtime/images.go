@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -17,10 +16,10 @@ import (
 // maxRemovedImages bounds one call of RemoveImages; what is left goes with the next.
 const maxRemovedImages = 100
 
-// RemoveImages removes the images that a host built for attempts of a program before the given one, and the layers that
+// RemoveImages removes the images that a host built for a program, but for the one to keep ("" keeps none), and the layers that
 // only they use. It goes by the labels of the images; those that a container still uses stay. It returns how many went.
 func (m *DockerManager) RemoveImages(
-	ctx context.Context, programID events.ProgramID, hostID events.HostID, before uint64,
+	ctx context.Context, programID events.ProgramID, hostID events.HostID, keep string,
 ) (int, error) {
 	filter := hostFilter(hostID)
 	filter.Add("label", compose.LabelProgram+"="+string(programID))
@@ -31,9 +30,7 @@ func (m *DockerManager) RemoveImages(
 	removed := 0
 	var failed error
 	for _, summary := range found {
-		attempt, err := strconv.ParseUint(summary.Labels[compose.LabelAttempt], 10, 64)
-		old := err == nil && attempt < before && summary.Labels[compose.LabelHost] == string(hostID)
-		if !old || removed == maxRemovedImages {
+		if summary.ID == keep || summary.Labels[compose.LabelHost] != string(hostID) || removed == maxRemovedImages {
 			continue
 		}
 		err = m.removeImage(ctx, summary)
