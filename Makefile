@@ -2,7 +2,7 @@
 
 GO        ?= go
 BUILD     := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags='-s -w'
-SEEDS     ?= 200
+SEEDS     ?= 10000
 FUZZTIME  ?= 30s
 DURATION  ?= 1m
 SEED      ?= $(shell date +%s)
@@ -18,7 +18,8 @@ demo: build examples ## Watch a program being built, started, restarted, crashed
 .PHONY: test
 test: tools lint examples ## Check and test everything, on real NATS, Docker and gVisor.
 	@scripts/ensure-docker.sh $${CI:+--require-gvisor} || test -z "$$CI"
-	$(GO) test -race -timeout 30m ./...
+	$(GO) test -race -timeout 60m ./...
+	$(GO) test ./internal/sim
 
 .PHONY: build
 build: ## Build the CLI and the services into bin/.
@@ -44,6 +45,10 @@ golden: ## Rewrite the golden files; read the diff before you commit it.
 bench: examples ## Measure: Reduce, replay, and a start through Hersh against the same Docker calls made directly.
 	@scripts/ensure-docker.sh
 	$(GO) test -run '^$$' -bench . -benchmem ./reducer ./internal/bus ./internal/e2e
+
+.PHONY: sim
+sim: ## Simulate SEEDS worlds (10000) full of faults, on all cores, and look for violations; a failure prints its seed.
+	$(GO) test ./internal/sim -run TestSeeds -seeds $(SEEDS) -timeout 3h -v
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s).

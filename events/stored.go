@@ -22,5 +22,6 @@ type Stored struct {
 // Head is how far the log of a program goes.
 type Head struct {
 	ProgramID ProgramID
-	Seq       uint64 // Of its last event; 0 is an empty log.
+	Seq       uint64    // Of its last event; 0 is an empty log.
+	Time      time.Time // When its last event was stored.
 }

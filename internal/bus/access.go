@@ -24,7 +24,7 @@ type Access struct {
 	NKey    string `name:"nkey" help:"File with the secret key of a NATS user." env:"HERSH_NKEY" type:"path" placeholder:"FILE"`
 	Creds   string `name:"creds" help:"File with the credentials of a NATS user: its JWT and its secret key." env:"HERSH_CREDS" type:"path" placeholder:"FILE"`
 	TLSCA   string `name:"tls-ca" help:"File with the certificates by which the server's is checked." env:"HERSH_TLS_CA" type:"path" placeholder:"FILE"`
-	Context string `name:"context" help:"Take what is not said here from this context of the nats command line." env:"NATS_CONTEXT" placeholder:"NAME"`
+	Context string `name:"context" help:"Take what is not said here from this context of the nats command line." placeholder:"NAME"`
 }
 
 // Set reports whether anything is said at all: on a bus of development there is nobody to be.

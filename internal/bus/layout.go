@@ -72,7 +72,7 @@ func (l perProgram) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
 		list := l.js.ListStreams(ctx, jetstream.WithStreamListSubject(events.SubjectsEvents))
 		for info := range list.Info() {
 			id, ok := events.ParseProgramStream(info.Config.Name)
-			if ok && !yield(events.Head{ProgramID: id, Seq: info.State.LastSeq}, nil) {
+			if ok && !yield(events.Head{ProgramID: id, Seq: info.State.LastSeq, Time: info.State.LastTime}, nil) {
 				return
 			}
 		}

@@ -21,6 +21,10 @@ import (
 // directBuffer is how many wake-ups may wait outside of HERSH_WAKE; the sweep finds what does not fit.
 const directBuffer = 1024
 
+// wakeAckWait is how long a wake-up that nobody speaks for stays with a supervisor that may be dead. Reconciling twice costs little,
+// and a program waits for it.
+const wakeAckWait = 10 * time.Second
+
 // timing is how long the server and the workers of a queue may take to be heard of. Tests shorten it.
 type timing struct {
 	ackWait       time.Duration // Work that says nothing for so long is given to another.
@@ -33,7 +37,7 @@ type timing struct {
 
 func usualTiming() timing {
 	return timing{
-		ackWait: 30 * time.Second, progressEvery: 10 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
+		ackWait: 30 * time.Second, progressEvery: 3 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
 		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
 	}
 }
@@ -126,7 +130,9 @@ func (b *Bus) Wakes(ctx context.Context, workers int, handle func(ctx context.Co
 		if _, err := b.js.CreateOrUpdateStream(ctx, b.wakeStream()); err != nil {
 			return nil, err
 		}
-		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, b.consumerConfig("supervisors", ""))
+		cfg := b.consumerConfig("supervisors", "")
+		cfg.AckWait = min(cfg.AckWait, wakeAckWait)
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, cfg)
 	}
 	var direct sync.WaitGroup
 	defer direct.Wait()

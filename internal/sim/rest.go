@@ -13,7 +13,6 @@ func (w *World) rest() {
 		return
 	}
 	w.tracef("no more faults")
-	w.tellOfWrong()
 	quiet := 0
 	for range maxRounds {
 		before := w.mark()
@@ -38,21 +37,6 @@ func (w *World) startAll() {
 	for _, p := range w.procs {
 		if !p.alive {
 			w.start(p)
-		}
-	}
-}
-
-// tellOfWrong gives programs with a wrong checkpoint one more event. One that claims just as many events as there are looks right
-// to a sweep, which compares lengths; the next event, at the latest, must show that it is not.
-func (w *World) tellOfWrong() {
-	for _, id := range w.ids {
-		if !w.wrong[id] {
-			continue
-		}
-		delete(w.wrong, id)
-		w.users++
-		if _, err := w.mem.AppendRaw(background, id, "Nonsense", []byte("{}"), ""); err != nil {
-			panic(err) // The log is far from full.
 		}
 	}
 }

@@ -107,7 +107,6 @@ type World struct {
 	acked   []acknowledged
 	old     map[events.ProgramID][]reducer.Checkpoint // Saved earlier, for the fault that brings one back.
 	explain map[string]bool                           // Containers that ended by a fault.
-	wrong   map[events.ProgramID]bool                 // Programs whose checkpoint was made to claim too much in this epoch.
 	metrics metrics
 }
 
@@ -139,7 +138,6 @@ func newWorld(cfg Config) *World {
 	w := &World{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		truths: map[events.ProgramID]*truth{}, old: map[events.ProgramID][]reducer.Checkpoint{}, explain: map[string]bool{},
-		wrong: map[events.ProgramID]bool{},
 	}
 	w.climate = w.newClimate()
 	w.mem = bustest.NewMemory(bustest.Config{Now: func() time.Time { return w.now }})

@@ -201,16 +201,17 @@ func (s *Supervisor) sweepAndLog(ctx context.Context) {
 	}
 }
 
-// Sweep reconciles every program whose log does not end where its checkpoint does, and returns how many there were. It goes
+// Sweep reconciles every program whose log does not end where its checkpoint does, by sequence and by time, and returns how many
+// there were. It goes
 // on past a program that fails, and returns the errors together.
 func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 	s.metrics.sweeps.Inc()
-	saved := map[events.ProgramID]uint64{}
+	saved := map[events.ProgramID]reducer.Checkpoint{}
 	for cp, err := range s.bus.Checkpoints(ctx, "") {
 		if err != nil {
 			return 0, fmt.Errorf("sweep: %w", err)
 		}
-		saved[cp.State.ID] = cp.Seq
+		saved[cp.State.ID] = cp
 	}
 	found := 0
 	var failures []error
@@ -218,12 +219,13 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 		if err != nil {
 			return found, errors.Join(append(failures, fmt.Errorf("sweep: %w", err))...)
 		}
-		if saved[head.ProgramID] == head.Seq {
+		cp := saved[head.ProgramID]
+		if cp.Seq == head.Seq && (head.Seq == 0 || cp.Time.Equal(head.Time)) {
 			continue
 		}
 		found++
 		var err error
-		if saved[head.ProgramID] > head.Seq {
+		if cp.Seq > head.Seq {
 			_, err = s.checkAhead(ctx, head)
 		} else {
 			_, err = s.Reconcile(ctx, head.ProgramID, head.Seq)

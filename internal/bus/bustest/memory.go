@@ -202,7 +202,11 @@ func (m *Memory) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
 		m.mu.Lock()
 		heads := make([]events.Head, 0, len(m.ids))
 		for _, id := range m.ids {
-			heads = append(heads, events.Head{ProgramID: id, Seq: m.programs[id].last})
+			head := events.Head{ProgramID: id, Seq: m.programs[id].last}
+			if stored := m.programs[id].events; len(stored) > 0 {
+				head.Time = stored[len(stored)-1].Time
+			}
+			heads = append(heads, head)
 		}
 		m.mu.Unlock()
 		if err := ctx.Err(); err != nil {
