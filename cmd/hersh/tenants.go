@@ -43,6 +43,7 @@ func (d tenantsDir) changed(a *app, what, keyFile string) error {
 		a.printLine("  secret key   " + keyFile + "   (move it to its owner; nothing else needs it)")
 	}
 	a.printLine("The NATS server takes it without interrupting anybody: nats-server --signal reload, or kill -HUP its process.")
+	a.printLine("Do that twice: an account that is new to a running server works from the second time on.")
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,8 @@ const (
 
 	flushDelay   = 100 * time.Millisecond // How long output may wait for more of it.
 	maxLogFile   = 10 << 20               // Bytes after which a log file is put aside; one older file is kept.
-	maxReading   = 16 << 20               // Bytes after which Docker is asked anew; it puts a file of its own aside each 10 MB.
-	slowFlush    = 2 * time.Second        // A reading that was held up for longer may have missed such a file.
+	caughtUp     = 1 << 20                // Bytes: a reading that brings less has come close enough to what is being written.
+	maxLag       = 2 * time.Second        // How far following may fall behind before it may miss a file of Docker's.
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 )
@@ -162,8 +163,9 @@ type follower struct {
 	cur     cursor
 	text    []byte // Consumed, and not yet in the file.
 	batch   batch  // What the text is made of.
-	reading int    // Bytes that this reading has brought.
-	slow    bool   // Writing or shipping has held up this reading.
+	bytes   int    // What this reading has brought.
+
+	leastLag time.Duration // Of all messages of this reading.
 }
 
 func newFollower(source outputSource, opts FollowOpts, log *slog.Logger) *follower {
@@ -197,10 +199,12 @@ func (f *follower) run(ctx context.Context) {
 // errReadAnew says that a reading is not to be trusted any further. See position.
 var errReadAnew = errors.New("read anew")
 
-// readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead.
+// readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead. It
+// follows only when there is little to catch up with: a daemon that puts a log file aside before a follower has come to its
+// end may leave out the next.
 func (f *follower) readAll(ctx context.Context) {
-	told := false
-	for wait := leastBackoff; ; wait = min(2*wait, mostBackoff) {
+	catchUp, told := f.cur.Position.Total > 0, false
+	for wait := leastBackoff; ; {
 		// Asked before reading: only what ends after the container did has everything.
 		alive, err := f.source.alive(ctx, f.opts.ContainerID)
 		if errors.Is(err, ErrNoContainer) {
@@ -208,25 +212,31 @@ func (f *follower) readAll(ctx context.Context) {
 		}
 		before := f.cur.Position.Total
 		if err == nil {
-			err = f.read(ctx, alive)
+			err = f.read(ctx, alive && !catchUp)
 		}
 		if ctx.Err() != nil || err == nil && !alive {
 			return
 		}
-		if errors.Is(err, errReadAnew) && f.cur.Position.Total > before {
-			wait = leastBackoff
-			continue
-		}
-		if err != nil && !told {
+		anew, progress := errors.Is(err, errReadAnew), f.cur.Position.Total > before
+		switch {
+		case anew:
+			catchUp = true
+		case err == nil && catchUp:
+			catchUp, progress = f.bytes >= caughtUp, true // It has come to its end, as it should.
+		case err != nil && !told:
 			f.log.Warn("following output was interrupted; trying again", "error", err)
 		}
-		told = err != nil
-		if f.cur.Position.Total > before {
+		told = err != nil && !anew
+		if progress {
 			wait = leastBackoff
+		}
+		if progress && !told {
+			continue
 		}
 		if pause(ctx, wait) != nil {
 			return
 		}
+		wait = min(2*wait, mostBackoff)
 	}
 }
 
@@ -293,8 +303,8 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, &frameReader{stream: stream})
 	})
 	f.cur.Position.begin()
-	f.reading, f.slow = 0, false
-	err = f.consume(ctx, messages)
+	f.bytes, f.leastLag = 0, math.MaxInt64
+	err = f.consume(ctx, messages, follow)
 	cancel()
 	closeErr := stream.Close()
 	reader.Wait()
@@ -305,7 +315,7 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 }
 
 // consume takes messages until there are no more. Output reaches the file flushDelay after it came, or when a batch is full.
-func (f *follower) consume(ctx context.Context, messages <-chan message) error {
+func (f *follower) consume(ctx context.Context, messages <-chan message, follow bool) error {
 	timer := time.NewTimer(flushDelay)
 	defer timer.Stop()
 	for {
@@ -318,10 +328,10 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 			if !open || ctx.Err() != nil {
 				return f.flush(ctx)
 			}
-			if !f.cur.Position.isNew(msg.at) {
+			if !f.cur.Position.isNew(msg.at) || f.cur.Position.repeats(msg) {
 				continue
 			}
-			if f.cur.Position.suspect(msg.at, msg.index()) || f.reading > maxReading || f.slow {
+			if follow && (f.cur.Position.suspect(msg) || f.lags(msg)) {
 				return errors.Join(f.flush(ctx), errReadAnew)
 			}
 			if err := f.take(ctx, msg); err != nil {
@@ -340,14 +350,22 @@ func (f *follower) consume(ctx context.Context, messages <-chan message) error {
 	}
 }
 
+// lags reports whether following has fallen behind. What counts is how much later than once messages come: the daemon's
+// clock may be another.
+func (f *follower) lags(msg message) bool {
+	lag := time.Since(msg.at)
+	f.leastLag = min(f.leastLag, lag)
+	return lag-f.leastLag > maxLag
+}
+
 func (f *follower) take(ctx context.Context, msg message) error {
 	if len(f.text)+len(msg.text) > MaxBatch {
 		if err := f.flush(ctx); err != nil {
 			return err
 		}
 	}
-	f.reading += len(msg.text)
-	f.cur.Position.consume(msg.at, msg.index(), msg.whole())
+	f.bytes += len(msg.text)
+	f.cur.Position.consume(msg)
 	if len(msg.text) > 0 {
 		f.batch.add(msg.stream, len(msg.text))
 		f.text = append(f.text, msg.text...)
@@ -361,7 +379,6 @@ func (f *follower) flush(ctx context.Context) error {
 	if len(f.text) == 0 {
 		return nil
 	}
-	defer func(began time.Time) { f.slow = f.slow || time.Since(began) > slowFlush }(time.Now())
 	if err := f.retry(ctx, "write the log file", func() error { return f.file.append(f.text) }); err != nil {
 		return err
 	}

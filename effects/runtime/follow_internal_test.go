@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,8 @@ type fakeOutput struct {
 	breakAt  int // The next streams break off after so many messages,
 	breaks   int // and so many of them do.
 	changed  chan struct{}
+	// replays: after a message, a follower gets so many again, as by Engine 20.10 when it puts a file aside. Each once.
+	replays map[int]int
 }
 
 func newFakeOutput(messages []message) *fakeOutput {
@@ -67,7 +71,7 @@ func (o *fakeOutput) logs(ctx context.Context, _ string, since time.Time, follow
 
 func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, follow bool) error {
 	o.mu.Lock()
-	next := o.kept
+	next, there := o.kept, o.written // What is there already comes from the files as they are.
 	o.mu.Unlock()
 	passed := false
 	for sent := 0; ; {
@@ -86,6 +90,9 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 			if err := sendMessage(w, msg); err != nil {
 				return err
 			}
+			if follow && next >= there {
+				next -= o.replay(next)
+			}
 		}
 		if dead || !follow {
 			return nil
@@ -96,6 +103,29 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 		case <-changed:
 		}
 	}
+}
+
+// replay returns how many messages before and including the i-th are sent again. A replay with pieces of a line that is not
+// at its end cannot be told from more of the line, and does not come.
+func (o *fakeOutput) replay(i int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	back := min(o.replays[i], i+1)
+	delete(o.replays, i)
+	again := o.messages[i+1-back : i+1]
+	var seen [2]bool
+	for _, last := range slices.Backward(o.messages[:i+1]) {
+		if seen[last.index()] {
+			continue
+		}
+		seen[last.index()] = true
+		for _, msg := range again {
+			if !last.whole() && msg.stream == last.stream && msg.at.Equal(last.at) {
+				return 0
+			}
+		}
+	}
+	return back
 }
 
 func (o *fakeOutput) breaksNow() bool {
@@ -257,6 +287,7 @@ type life struct {
 	everyOld bool
 	breakAt  int
 	breaks   int
+	replays  map[int]int
 	maxFile  int64
 	parts    []part
 }
@@ -276,7 +307,11 @@ func drawLife(rt *rapid.T) life {
 		everyOld: rapid.Bool().Draw(rt, "everyOld"),
 		breakAt:  rapid.IntRange(0, 50).Draw(rt, "breakAt"),
 		breaks:   rapid.IntRange(0, 5).Draw(rt, "breaks"),
+		replays:  map[int]int{},
 		maxFile:  rapid.SampledFrom([]int64{200, 1 << 20}).Draw(rt, "maxFile"),
+	}
+	for range rapid.IntRange(0, 5).Draw(rt, "replays") {
+		l.replays[rapid.IntRange(0, 120).Draw(rt, "after")] = rapid.IntRange(1, 60).Draw(rt, "back")
 	}
 	for written := 0; written < len(l.messages) && len(l.parts) < 8; {
 		written = rapid.IntRange(written+1, len(l.messages)).Draw(rt, "written")
@@ -294,6 +329,7 @@ func drawLife(rt *rapid.T) life {
 func (l life) source() *fakeOutput {
 	source := newFakeOutput(l.messages)
 	source.everyOld, source.breakAt, source.breaks = l.everyOld, l.breakAt, l.breaks
+	source.replays = maps.Clone(l.replays)
 	return source
 }
 
@@ -313,7 +349,7 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 	source := l.source()
 	path := filepath.Join(t.TempDir(), "runtime.log")
 	for _, p := range l.parts {
-		source.written = p.written
+		time.AfterFunc(p.time, func() { source.set(func() { source.written = p.written }) })
 		killed, left := "", p.batches
 		followUntil(source, FollowOpts{ContainerID: "c1", Path: path, Sink: sink}, l.maxFile, func(stop func()) {
 			kill := func() {
@@ -338,6 +374,7 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 			}
 			time.AfterFunc(time.Minute, stop) // When there is not that much left to ship.
 		})
+		source.set(func() { source.written = p.written })
 		if killed != "" {
 			path = killed
 			appendFile(t, path, strings.Repeat("?", p.garbage))
@@ -394,8 +431,11 @@ func TestFollowerWithoutSink(t *testing.T) {
 			source := l.source()
 			opts := FollowOpts{ContainerID: "c1", Path: filepath.Join(t.TempDir(), "runtime.log")}
 			for _, p := range l.parts {
-				source.written = p.written
-				followUntil(source, opts, 1<<20, func(stop func()) { time.AfterFunc(p.time, stop) })
+				followUntil(source, opts, 1<<20, func(stop func()) {
+					time.AfterFunc(p.time/2, func() { source.set(func() { source.written = p.written }) })
+					time.AfterFunc(p.time, stop)
+				})
+				source.set(func() { source.written = p.written })
 			}
 			source.written, source.dead = len(l.messages), true
 			followUntil(source, opts, 1<<20, func(func()) {})

@@ -132,14 +132,14 @@ func (n *nemesis) awaitSettled(ctx context.Context) {
 func (n *nemesis) kinds() []kind {
 	s := n.system
 	return []kind{
-		{"supervisor killed", 8, false, n.killed1(s.supervisors, 0, 3*time.Second)},
+		{"supervisor killed", 8, false, n.killedFor(s.supervisors, 0, 3*time.Second)},
 		{"supervisor frozen", 4, false, frozen(s.supervisors, 20*time.Second)},
 		{"supervisor cut off", 4, false, cutOff(s.supervisors, 20*time.Second)},
 		{"all supervisors killed", 3, false, n.killedAll(s.supervisors)},
-		{"executor killed", 12, false, n.killed1(s.executors, 0, 3*time.Second)},
+		{"executor killed", 12, false, n.killedFor(s.executors, 0, 3*time.Second)},
 		{"executor frozen", 6, false, frozen(s.executors, 30*time.Second)},
 		{"executor cut off", 6, false, cutOff(s.executors, 30*time.Second)},
-		{"host gone, back later", 4, false, n.killed1(s.executors, hostTTL+6*time.Second, 10*time.Second)},
+		{"host gone, back later", 4, false, n.killedFor(s.executors, hostTTL+6*time.Second, 10*time.Second)},
 		{"all executors killed", 3, false, n.killedAll(s.executors)},
 		{"NATS server killed", 8, true, n.server(func(ctx context.Context, r *Server, d time.Duration) error {
 			r.Kill()
@@ -180,7 +180,7 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)+1))
 }
 
-func (n *nemesis) killed1(list []*service, least, more time.Duration) func(*rand.Rand) act {
+func (n *nemesis) killedFor(list []*service, least, more time.Duration) func(*rand.Rand) act {
 	return func(r *rand.Rand) act {
 		s, d := list[r.IntN(len(list))], between(r, least, least+more)
 		return act{s.Name, func(ctx context.Context) error {

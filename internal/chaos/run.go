@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	startupWait = 2 * time.Minute
-	ackTail     = time.Minute     // How long users wait for what they published last.
-	restWait    = 3 * time.Minute // How long the system may take to come to rest: a sweep, a comparison, a redelivery, and waits between.
-	digest      = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+	startupWait   = 3 * time.Minute
+	provisionWait = 20 * time.Second // For all streams; the first requests may be lost while there is no leader.
+	ackTail       = time.Minute      // How long users wait for what they published last.
+	restWait      = 3 * time.Minute  // How long the system may take to come to rest: a sweep, a comparison, a redelivery, and waits between.
+	digest        = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 )
 
 // Options say how long and how wild a run is.
@@ -44,7 +45,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	defer nc.Close()
-	b, err := bus.New(nc, slog.New(slog.DiscardHandler), bus.Options{Replicas: servers})
+	b, err := bus.New(nc, slog.New(slog.DiscardHandler), bus.Options{Replicas: servers, HostTTL: hostTTL})
 	if err != nil {
 		return Report{}, err
 	}
@@ -77,10 +78,15 @@ func connect(ctx context.Context, url string) (nc *nats.Conn, err error) {
 	}
 }
 
-// create makes the programs, once the supervisors have made the streams.
+// create makes the streams and the programs.
 func create(ctx context.Context, b *bus.Bus, o Options) ([]events.ProgramID, error) {
 	ctx, cancel := context.WithTimeout(ctx, startupWait)
 	defer cancel()
+	for provision(ctx, b) != nil { // As the supervisors do: nothing may be hurt that is not there yet.
+		if !pause(ctx, time.Second) {
+			return nil, ctx.Err()
+		}
+	}
 	build, err := events.NewBuildID(digest)
 	if err != nil {
 		return nil, err
@@ -100,6 +106,12 @@ func create(ctx context.Context, b *bus.Bus, o Options) ([]events.ProgramID, err
 		ids = append(ids, id)
 	}
 	return ids, nil
+}
+
+func provision(ctx context.Context, b *bus.Bus) error {
+	ctx, cancel := context.WithTimeout(ctx, provisionWait)
+	defer cancel()
+	return b.Provision(ctx)
 }
 
 // createOnce gives up soon: a request that no leader heard is never answered.

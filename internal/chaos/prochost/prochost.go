@@ -189,40 +189,55 @@ func container(c box.Status) effects.Container {
 // Adopt implements executor.Host: there is nothing to take up.
 func (h *Host) Adopt(context.Context, effects.Container) error { return nil }
 
-// Exits implements executor.Host. It looks again and again.
+// Exits implements executor.Host. It looks again and again, and tells of each container that it finds dead or gone since the
+// first look.
 func (h *Host) Exits(ctx context.Context, connected func(), ended func(effects.Container)) error {
-	before := map[string]effects.Container{}
+	known, err := h.look(nil, func(effects.Container) {})
+	if err != nil {
+		return err
+	}
+	connected()
 	ticker := time.NewTicker(exitsEvery)
 	defer ticker.Stop()
-	for first := true; ; first = false {
-		now, err := h.Containers(ctx)
-		if err != nil {
-			return err
-		}
-		running := map[string]effects.Container{}
-		for _, c := range now {
-			if c.Running {
-				running[c.ID] = c
-			} else if _, ran := before[c.ID]; ran {
-				before[c.ID] = c
-			}
-		}
-		for id, c := range before {
-			if _, runs := running[id]; !runs {
-				c.Running = false
-				ended(c)
-			}
-		}
-		before = running
-		if first {
-			connected()
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		}
+		if known, err = h.look(known, ended); err != nil {
+			return err
+		}
 	}
+}
+
+// seen is a container at the last look.
+type seen struct {
+	effects.Container
+	told bool // Its end was told.
+}
+
+func (h *Host) look(before map[string]seen, ended func(effects.Container)) (map[string]seen, error) {
+	list, err := h.store.List()
+	if err != nil {
+		return nil, err
+	}
+	now := map[string]seen{}
+	for _, c := range list {
+		entry := seen{container(c), before[c.ID].told}
+		if c.Started && !c.Running() && !entry.told {
+			ended(entry.Container)
+			entry.told = true
+		}
+		now[c.ID] = entry
+	}
+	for id, c := range before {
+		if _, there := now[id]; !there && !c.told {
+			c.Running = false
+			ended(c.Container)
+		}
+	}
+	return now, nil
 }
 
 // Describe implements executor.Host.
