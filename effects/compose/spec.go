@@ -66,7 +66,7 @@ var (
 	ErrLimitMissing       = errors.New("memory, CPUs, processes and open files must be limited")
 	ErrLimitRange         = errors.New("limit is outside of what a host can mean")
 	ErrLoggingUnbounded   = errors.New("logs must be json-file with a max-size and a max-file")
-	ErrRestartForbidden   = errors.New("Docker must not restart a container by itself")
+	ErrRestartForbidden   = errors.New("a container must not be restarted by Docker itself")
 	ErrInvalidEnvironment = errors.New("environment variable is not acceptable")
 	ErrInvalidLabel       = errors.New("label is not acceptable")
 	ErrForbiddenField     = errors.New("field must not be set")

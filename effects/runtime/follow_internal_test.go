@@ -91,7 +91,7 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 				return err
 			}
 			if follow && next >= there {
-				next -= o.replay(next)
+				next -= o.replay(next, there)
 			}
 		}
 		if dead || !follow {
@@ -105,12 +105,13 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 	}
 }
 
-// replay returns how many messages before and including the i-th are sent again. A replay with pieces of a line that is not
-// at its end cannot be told from more of the line, and does not come.
-func (o *fakeOutput) replay(i int) int {
+// replay returns how many messages before and including the i-th are sent again. They are of a file that was begun during
+// the reading, so none is from before it. A replay with pieces of a line that is not at its end cannot be told from more of
+// the line, and does not come.
+func (o *fakeOutput) replay(i, first int) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	back := min(o.replays[i], i+1)
+	back := min(o.replays[i], i+1-first)
 	delete(o.replays, i)
 	again := o.messages[i+1-back : i+1]
 	var seen [2]bool
@@ -349,7 +350,7 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 	source := l.source()
 	path := filepath.Join(t.TempDir(), "runtime.log")
 	for _, p := range l.parts {
-		time.AfterFunc(p.time, func() { source.set(func() { source.written = p.written }) })
+		time.AfterFunc(p.time, func() { source.set(func() { source.written = max(source.written, p.written) }) })
 		killed, left := "", p.batches
 		followUntil(source, FollowOpts{ContainerID: "c1", Path: path, Sink: sink}, l.maxFile, func(stop func()) {
 			kill := func() {
@@ -374,7 +375,7 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 			}
 			time.AfterFunc(time.Minute, stop) // When there is not that much left to ship.
 		})
-		source.set(func() { source.written = p.written })
+		source.set(func() { source.written = max(source.written, p.written) })
 		if killed != "" {
 			path = killed
 			appendFile(t, path, strings.Repeat("?", p.garbage))
@@ -432,10 +433,10 @@ func TestFollowerWithoutSink(t *testing.T) {
 			opts := FollowOpts{ContainerID: "c1", Path: filepath.Join(t.TempDir(), "runtime.log")}
 			for _, p := range l.parts {
 				followUntil(source, opts, 1<<20, func(stop func()) {
-					time.AfterFunc(p.time/2, func() { source.set(func() { source.written = p.written }) })
+					time.AfterFunc(p.time/2, func() { source.set(func() { source.written = max(source.written, p.written) }) })
 					time.AfterFunc(p.time, stop)
 				})
-				source.set(func() { source.written = p.written })
+				source.set(func() { source.written = max(source.written, p.written) })
 			}
 			source.written, source.dead = len(l.messages), true
 			followUntil(source, opts, 1<<20, func(func()) {})

@@ -26,7 +26,7 @@ import (
 )
 
 // ErrNoRuntime says that Docker does not have the runtime that programs are to run under.
-var ErrNoRuntime = errors.New("Docker does not have the container runtime")
+var ErrNoRuntime = errors.New("no such container runtime in Docker")
 
 // Options say how an executor runs.
 type Options struct {
@@ -118,7 +118,7 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 		o.Log.Warn("Docker does not answer yet", "error", err, "retry_in", wait)
 	})
 	if err == nil && !slices.Contains(info.Runtimes, o.Runtime) {
-		err = fmt.Errorf("%w %q (it has %v)", ErrNoRuntime, o.Runtime, info.Runtimes)
+		err = fmt.Errorf("%w: %s (it has %v)", ErrNoRuntime, o.Runtime, info.Runtimes)
 	}
 	if err != nil {
 		return nil, errors.Join(err, docker.Close())
