@@ -11,7 +11,8 @@ import (
 // shortLen is how much of the end of an ID tables show: the last group of its UUID.
 const shortLen = 12
 
-// program finds the program that an argument means: a whole ID, or any beginning or end that only one program has.
+// program finds the program that an argument means: a whole ID, or a beginning or an end of one, or a beginning of what tables show
+// of it, that only one program has.
 func (a *app) program(c *client.Client, arg string) (events.ProgramID, error) {
 	if id, err := events.ParseProgramID(arg); err == nil {
 		return id, nil
@@ -25,7 +26,7 @@ func (a *app) program(c *client.Client, arg string) (events.ProgramID, error) {
 			return "", err
 		}
 		id := string(cp.State.ID)
-		if strings.HasPrefix(id, arg) || strings.HasSuffix(id, arg) {
+		if strings.HasPrefix(id, arg) || strings.HasSuffix(id, arg) || strings.HasPrefix(short(cp.State.ID), arg) {
 			found = append(found, cp.State.ID)
 		}
 	}

@@ -382,7 +382,7 @@ func killFollowers(t *testing.T, l life, sink *fakeSink) string {
 		}
 	}
 	sink.before, sink.after = nil, nil
-	source.written, source.dead = len(l.messages), true
+	source.set(func() { source.written, source.dead = len(l.messages), true })
 	followUntil(source, FollowOpts{ContainerID: "c1", Path: path, Sink: sink}, l.maxFile, func(func()) {})
 	return readAll(t, path)
 }
@@ -438,7 +438,7 @@ func TestFollowerWithoutSink(t *testing.T) {
 				})
 				source.set(func() { source.written = max(source.written, p.written) })
 			}
-			source.written, source.dead = len(l.messages), true
+			source.set(func() { source.written, source.dead = len(l.messages), true })
 			followUntil(source, opts, 1<<20, func(func()) {})
 			logged = readAll(t, opts.Path)
 		})
