@@ -86,13 +86,10 @@ func verify(s compose.Service, made container.InspectResponse) error {
 		field{"CPU limit", h.NanoCPUs == s.NanoCPUs() && h.CPUQuota == 0 && h.CPUPeriod == 0, h.NanoCPUs},
 		field{"process limit", pids == s.PidsLimit, pids},
 		field{"ulimits", sameUlimits(s, h.Ulimits), describeUlimits(h.Ulimits)},
-		field{"ulimits", slices.EqualFunc(h.Ulimits, ulimits(s), sameUlimit), h.Ulimits},
 		field{"log driver", h.LogConfig.Type == s.Logging.Driver, h.LogConfig.Type},
 		field{"log options", maps.Equal(h.LogConfig.Config, s.Logging.Options), h.LogConfig.Config},
 	)
 }
-
-func sameUlimit(a, b *container.Ulimit) bool { return *a == *b }
 
 // verifySandbox is the part of verify about what keeps a program in. Limits may be set differently at another time; this
 // may not.
