@@ -586,20 +586,32 @@ func TestRuntimeIsAskedForByName(t *testing.T) {
 	}
 }
 
+// The same source gives the same image, whatever the attempt; of other sources the older images go once no container uses them.
 func TestOlderImagesGo(t *testing.T) {
 	b := newBench(t)
 	h := b.handler("")
+	build := func(id events.ProgramID, attempt uint64) string {
+		t.Helper()
+		built, ok := h.Execute(t.Context(), buildEffect(id, attempt)).(events.BuildFinished)
+		if !ok || !built.Success {
+			t.Fatalf("build gives %+v", built)
+		}
+		return built.ImageID
+	}
 	id := b.program(t, dockertest.Command("hang"))
-	for attempt := range uint64(3) {
-		b.run(h, id, attempt+1)
+	first := build(id, 1)
+	b.start(h, startEffect(id, 1, first))
+	if again := build(id, 2); again != first {
+		t.Errorf("the same source gives image %s, and then %s", first, again)
 	}
-	// The second is kept while its container runs, which is until the third starts.
-	seen := map[string]bool{}
-	for _, image := range b.docker.Images(compose.LabelProgram + "=" + string(id)) {
-		seen[image.Labels[compose.LabelAttempt]] = true
+	b.docker.WriteSource(b.storage.GetSrcPath(id), dockertest.Command("say", "other", "hang"))
+	other := build(id, 3)
+	if !b.docker.Has("/images/" + first + "/json") {
+		t.Error("the image of a container that runs is gone")
 	}
-	if seen["1"] || !seen["3"] {
-		t.Errorf("there are images of the attempts %v", seen)
+	b.start(h, startEffect(id, 3, other)) // Ends the earlier one.
+	if last := build(id, 4); last != other || b.docker.Has("/images/"+first+"/json") {
+		t.Errorf("image %s after %s; the first one is there: %t", last, other, b.docker.Has("/images/"+first+"/json"))
 	}
 }
 
