@@ -22,7 +22,7 @@ import (
 )
 
 // deadline bounds every wait of these tests; it is far more than anything takes.
-const deadline = 60 * time.Second
+const deadline = 3 * time.Minute
 
 // digest is that of a source that fake handlers never ask for.
 const digest = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
