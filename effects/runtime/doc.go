@@ -8,9 +8,10 @@
 //
 // Each followed container has a follower, a goroutine that the DockerManager owns. It moves between these states:
 //
-//	resume ──► read, following ──► stream ended ──► container dead: read once more to the end ──► done
-//	               ▲                    │
-//	               └── wait, back off ◄─┴── container alive (daemon restarted, connection lost)
+//	resume ──► catch up ──► follow ──► stream ended ──► container dead: read once more to the end ──► done
+//	              ▲           │              │
+//	              ├───────────┘              └── container alive (daemon restarted, connection lost): back off, follow
+//	              └── what follows is not to be trusted: messages out of place, or many of them
 //
 // It writes in batches. For each: append to the log file, save the cursor with the batch as pending, ship the batch. A
 // process that dies between any two of these resumes from the cursor: it cuts the log file back to what the cursor

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -26,7 +25,6 @@ const (
 	flushDelay   = 100 * time.Millisecond // How long output may wait for more of it.
 	maxLogFile   = 10 << 20               // Bytes after which a log file is put aside; one older file is kept.
 	caughtUp     = 1 << 20                // Bytes: a reading that brings less has come close enough to what is being written.
-	maxLag       = 2 * time.Second        // How far following may fall behind before it may miss a file of Docker's.
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 )
@@ -165,7 +163,6 @@ type follower struct {
 	batch   batch  // What the text is made of.
 	bytes   int    // What this reading has brought.
 
-	leastLag time.Duration // Of all messages of this reading.
 }
 
 func newFollower(source outputSource, opts FollowOpts, log *slog.Logger) *follower {
@@ -200,8 +197,7 @@ func (f *follower) run(ctx context.Context) {
 var errReadAnew = errors.New("read anew")
 
 // readAll reads again and again, whatever breaks, until a reading has reached the end of a container that is dead. It
-// follows only when there is little to catch up with: a daemon that puts a log file aside before a follower has come to its
-// end may leave out the next.
+// follows only when there is little to catch up with, and catches up again after each reading that is not to be trusted.
 func (f *follower) readAll(ctx context.Context) {
 	catchUp, told := f.cur.Position.Total > 0, false
 	for wait := leastBackoff; ; {
@@ -303,7 +299,7 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 		_, copied = stdcopy.StdCopy(demux{ctx, messages, events.LogStdout}, demux{ctx, messages, events.LogStderr}, &frameReader{stream: stream})
 	})
 	f.cur.Position.begin()
-	f.bytes, f.leastLag = 0, math.MaxInt64
+	f.bytes = 0
 	err = f.consume(ctx, messages, follow)
 	cancel()
 	closeErr := stream.Close()
@@ -311,7 +307,10 @@ func (f *follower) read(ctx context.Context, follow bool) error {
 	if err != nil {
 		return err // What broke after it is its consequence.
 	}
-	return errors.Join(copied, closeErr)
+	if err = errors.Join(copied, closeErr); err == nil && !follow {
+		f.cur.Position.end()
+	}
+	return err
 }
 
 // consume takes messages until there are no more. Output reaches the file flushDelay after it came, or when a batch is full.
@@ -328,10 +327,11 @@ func (f *follower) consume(ctx context.Context, messages <-chan message, follow 
 			if !open || ctx.Err() != nil {
 				return f.flush(ctx)
 			}
-			if !f.cur.Position.isNew(msg.at) || f.cur.Position.repeats(msg) {
+			p := &f.cur.Position
+			if !p.isNew(msg) || follow && p.repeats(msg) {
 				continue
 			}
-			if follow && (f.cur.Position.suspect(msg) || f.lags(msg)) {
+			if follow && (p.suspect(msg) || p.reading.fresh >= maxFollowed) {
 				return errors.Join(f.flush(ctx), errReadAnew)
 			}
 			if err := f.take(ctx, msg); err != nil {
@@ -348,14 +348,6 @@ func (f *follower) consume(ctx context.Context, messages <-chan message, follow 
 			return f.flush(ctx)
 		}
 	}
-}
-
-// lags reports whether following has fallen behind. What counts is how much later than once messages come: the daemon's
-// clock may be another.
-func (f *follower) lags(msg message) bool {
-	lag := time.Since(msg.at)
-	f.leastLag = min(f.leastLag, lag)
-	return lag-f.leastLag > maxLag
 }
 
 func (f *follower) take(ctx context.Context, msg message) error {

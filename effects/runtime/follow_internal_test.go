@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,8 @@ type fakeOutput struct {
 	changed  chan struct{}
 	// replays: after a message, a follower gets so many again, as by Engine 20.10 when it puts a file aside. Each once.
 	replays map[int]int
+	// gaps: before a message, a follower misses so many, as with Engine 20.10 when it is slow. Each once.
+	gaps map[int]int
 }
 
 func newFakeOutput(messages []message) *fakeOutput {
@@ -79,6 +82,11 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 		written, dead, changed := o.written, o.dead, o.changed
 		o.mu.Unlock()
 		for ; next < written; next++ {
+			if follow && next >= there {
+				if next += o.gap(next); next >= written {
+					break
+				}
+			}
 			msg := o.messages[next]
 			if msg.at.Before(since) && (o.everyOld || !passed) {
 				continue
@@ -106,27 +114,42 @@ func (o *fakeOutput) send(ctx context.Context, w io.Writer, since time.Time, fol
 }
 
 // replay returns how many messages before and including the i-th are sent again. They are of a file that was begun during
-// the reading, so none is from before it. A replay with pieces of a line that is not at its end cannot be told from more of
-// the line, and does not come.
+// the reading, so none is from before it. That the last piece of an unfinished line, and no piece before it, comes again does
+// not happen here: it cannot be told from a line that goes on with more of the same.
 func (o *fakeOutput) replay(i, first int) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	back := min(o.replays[i], i+1-first)
 	delete(o.replays, i)
-	again := o.messages[i+1-back : i+1]
-	var seen [2]bool
-	for _, last := range slices.Backward(o.messages[:i+1]) {
-		if seen[last.index()] {
-			continue
-		}
-		seen[last.index()] = true
-		for _, msg := range again {
-			if !last.whole() && msg.stream == last.stream && msg.at.Equal(last.at) {
-				return 0
+	for _, stream := range []events.LogStream{events.LogStdout, events.LogStderr} {
+		var pieces int
+		var open time.Time
+		for _, last := range slices.Backward(o.messages[:i+1]) {
+			if last.stream == stream {
+				if !last.whole() {
+					open = last.at
+				}
+				break
 			}
+		}
+		for _, msg := range o.messages[i+1-back : i+1] {
+			if msg.stream == stream && msg.at.Equal(open) {
+				pieces++
+			}
+		}
+		if pieces == 1 {
+			return 0
 		}
 	}
 	return back
+}
+
+func (o *fakeOutput) gap(i int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	missed := o.gaps[i]
+	delete(o.gaps, i)
+	return missed
 }
 
 func (o *fakeOutput) breaksNow() bool {
@@ -446,6 +469,47 @@ func TestFollowerWithoutSink(t *testing.T) {
 			rt.Fatalf("the log has\n%q\nwant\n%q", logged, want)
 		}
 	})
+}
+
+// TestFollowerMakesUpForGaps has the daemon leave out messages. They come late, but they come, and once.
+func TestFollowerMakesUpForGaps(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		l := drawLife(rt)
+		gaps := map[int]int{}
+		for range rapid.IntRange(1, 5).Draw(rt, "gaps") {
+			gaps[rapid.IntRange(0, 120).Draw(rt, "before")] = rapid.IntRange(1, 30).Draw(rt, "missed")
+		}
+		sink := newFakeSink()
+		logged := ""
+		synctest.Test(t, func(t *testing.T) {
+			source := l.source()
+			source.gaps, source.replays = gaps, nil
+			opts := FollowOpts{ContainerID: "c1", Path: filepath.Join(t.TempDir(), "runtime.log"), Sink: sink}
+			followUntil(source, opts, 1<<20, func(func()) {
+				wait := time.Duration(0)
+				for _, p := range l.parts {
+					wait += p.time
+					time.AfterFunc(wait, func() { source.set(func() { source.written = max(source.written, p.written) }) })
+				}
+				time.AfterFunc(wait+time.Second, func() { source.set(func() { source.written, source.dead = len(l.messages), true }) })
+			})
+			logged = readAll(t, opts.Path)
+		})
+		want := sortedPieces(textOf(l.messages, ""))
+		if got := sortedPieces(logged); !slices.Equal(got, want) {
+			rt.Fatalf("the log has\n%q\nwant\n%q", got, want)
+		}
+		if got := sortedPieces(sink.text("")); sink.fault != nil || !slices.Equal(got, want) {
+			rt.Fatalf("the sink has\n%q, %v\nwant\n%q", got, sink.fault, want)
+		}
+	})
+}
+
+// sortedPieces takes a log apart into the messages of output.
+func sortedPieces(log string) []string {
+	pieces := regexp.MustCompile(`\d+:x*\n?`).FindAllString(log, -1)
+	slices.Sort(pieces)
+	return pieces
 }
 
 // lines makes messages a second apart.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/dockertest"
@@ -186,5 +187,35 @@ func TestFollowingSurvivesBrokenConnection(t *testing.T) {
 	}
 	if b.logged() != want.String() {
 		t.Errorf("the log has %d bytes, want %d", len(b.logged()), want.Len())
+	}
+}
+
+// TestFollowingWhileDockerRotates has Docker put its own log file aside again and again, in the middle of long lines too.
+func TestFollowingWhileDockerRotates(t *testing.T) {
+	b := newBench(t)
+	const lines, longs = 20_000, 40
+	script := []string{"both", fmt.Sprint(lines)}
+	for range longs {
+		script = append(script, "counted", "20000", "both", "200")
+	}
+	spec := b.spec(b.image(script...))
+	service := spec.Services[compose.ServiceName]
+	service.Logging.Options = map[string]string{"max-size": "1m", "max-file": "50"}
+	spec.Services[compose.ServiceName] = service
+	id := b.start(spec)
+	b.waitEnd(id)
+	if err := b.Stop(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	log := b.logged()
+	var long strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&long, "%d,", i)
+	}
+	if want := longs*(long.Len()+1) + (lines+200*longs)*len("line 0000000\n"); len(log) != want {
+		t.Errorf("the log has %d bytes, want %d", len(log), want)
+	}
+	if n := strings.Count(log, "line "); n != lines+200*longs {
+		t.Errorf("the log has %d numbered lines, want %d", n, lines+200*longs)
 	}
 }

@@ -3,6 +3,8 @@ package runtime
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -13,7 +15,9 @@ const (
 	// maxRace is how much older than another a message may be, for that to be the reason.
 	maxRace = 100 * time.Millisecond
 	// maxRecent bounds the messages that are recognized when they come again.
-	maxRecent = 16 << 10
+	maxRecent = 32 << 10
+	// maxFollowed bounds the messages of one reading that follows; then what it may have left out is looked for.
+	maxFollowed = 8 << 10
 )
 
 // position is a place in the output of a container: behind a number of messages. Docker can be asked for messages from a
@@ -24,11 +28,14 @@ const (
 // for, others only those before the first that is not. So position asks from an anchor: a message that is newer than all
 // before it, and after which no older one has come for long enough. There all daemons agree on what comes after.
 //
-// Nor can every reading be trusted. Engine 20.10, when it puts its own log file aside under the eyes of a follower, may send
-// messages twice, and when the follower is slow, it may leave out a whole file. So messages that were consumed lately are
-// recognized (repeats), and a reading in which something old turns up that is not known is given up (suspect): one that does
-// not follow comes from the files as they are. Where the count does not lead to the last message consumed, it is known to
-// be wrong, and only the time is left.
+// A reading that follows cannot be trusted. Engine 20.10, when it puts its own log file aside under the eyes of a follower,
+// sends messages twice, and when the follower is slow, it leaves out a whole file. Therefore the messages consumed lately are
+// known by all that Docker has of them. Those that come again are dropped (repeats); where something old turns up that is
+// not known (suspect), and every maxFollowed messages, Docker is asked anew without following, which brings the files as they
+// are, and what was left out is made up for: late, but once.
+//
+// What is known is lost when the process ends. The reading after that has only the count, and where the count does not lead
+// to the last message consumed, only the time.
 type position struct {
 	Since time.Time `json:"since,omitzero"` // What to ask Docker for; zero is all.
 	Head  time.Time `json:"head,omitzero"`  // Time of the first message that Docker then sends.
@@ -40,46 +47,88 @@ type position struct {
 	Tail  time.Time    `json:"tail,omitzero"`  // The time of the last message consumed.
 	Open  [2]time.Time `json:"open"`           // Times of the unfinished lines of stdout and stderr; zero is none.
 
-	next   anchor // May become the anchor once it has settled.
-	skip   uint64 // Messages of this reading that are still to be skipped.
-	lost   bool   // The count means nothing: Docker has thrown the anchor away, or had left something out.
-	head   bool   // The next message is the first of this reading.
-	fresh  bool   // This reading has come to messages that are new.
-	recent recent
+	recent   recent // Messages consumed from the anchor on, and of this reading.
+	complete bool   // They are all in recent.
+
+	reading reading
 }
 
-type anchor struct {
-	at   time.Time
-	seen uint64 // Messages consumed from it on, itself included; 0 is no anchor.
+// reading is what a position keeps of the reading that goes on.
+type reading struct {
+	known   map[uint64]int // Messages that are to be skipped, by their sums.
+	byCount bool           // Instead, so many are to be skipped:
+	skip    uint64
+	lost    bool   // The count means nothing: Docker has thrown the anchor away, or had left something out.
+	begun   bool   // A message has come.
+	fresh   uint64 // New messages that have come.
+	scan    scan
 }
 
 // begin is called before messages are read from Since on.
 func (p *position) begin() {
-	p.skip, p.head, p.lost, p.fresh = p.Seen, true, false, false
+	if p.Total == 0 {
+		p.complete = true
+	}
+	p.reading = reading{byCount: !p.complete}
+	if p.complete {
+		p.reading.known = maps.Clone(p.recent.known)
+	} else {
+		p.reading.skip, p.recent = p.Seen, recent{}
+	}
 }
 
-// isNew reports whether the next message of a reading is behind the position. Messages are consumed in Docker's order, so
-// after one that is new all are.
-func (p *position) isNew(at time.Time) bool {
-	// Docker keeps a bounded part of the output. Without the anchor the count means nothing, and only the time is left.
-	if p.head && p.Seen > 0 && !at.Equal(p.Head) {
-		p.lost = true
+// end is called after a reading that did not follow has come to its end. It brings the anchor forward, so that the next
+// reading does not begin at the start of a long output.
+func (p *position) end() {
+	best := p.reading.scan.best
+	if best.seen == 0 {
+		return
 	}
-	p.head = false
-	switch {
-	case p.lost && !at.After(p.Last):
+	p.Since, p.Head, p.Seen = best.at, best.at, best.seen
+	p.complete = p.recent.keep(p.reading.scan.sums, best.seen)
+}
+
+// isNew reports whether the next message of a reading was not consumed before.
+func (p *position) isNew(msg message) bool {
+	r := &p.reading
+	first := !r.begun
+	r.begun = true
+	sum := p.recent.sum(msg)
+	r.scan.see(msg, sum)
+	if r.byCount {
+		return p.isBehind(msg, first)
+	}
+	if r.known[sum] > 0 {
+		r.known[sum]--
 		return false
-	case p.lost:
-		p.lost, p.skip = false, 0
-		p.Since, p.Head, p.Seen, p.next = at, at, 0, anchor{}
+	}
+	return true
+}
+
+// isBehind is isNew by the count. Messages are consumed in Docker's order, so after one that is new all are.
+func (p *position) isBehind(msg message, first bool) bool {
+	r := &p.reading
+	// Docker keeps a bounded part of the output. Without the anchor the count means nothing, and only the time is left.
+	if first && p.Seen > 0 && !msg.at.Equal(p.Head) {
+		r.lost = true
+	}
+	switch {
+	case r.lost && !msg.at.After(p.Last):
+		return false
+	case r.lost:
+		r.lost, r.skip = false, 0
+		p.Since, p.Head, p.Seen, p.recent, p.complete = msg.at, msg.at, 0, recent{}, true
+		r.scan = scan{}
+		r.scan.see(msg, p.recent.sum(msg))
 		return true
-	case p.skip > 0 && !at.After(p.Last):
-		if p.skip--; p.skip == 0 && !at.Equal(p.Tail) {
-			p.lost = true
+	case r.skip > 0 && !msg.at.After(p.Last):
+		p.recent.add(msg)
+		if r.skip--; r.skip == 0 {
+			r.lost, p.complete = !msg.at.Equal(p.Tail), p.Seen <= maxRecent
 		}
 		return false
 	}
-	p.skip = 0
+	r.skip = 0
 	return true
 }
 
@@ -89,10 +138,13 @@ func (p *position) repeats(msg message) bool {
 	return !msg.at.Equal(p.Open[msg.index()]) && p.recent.has(msg)
 }
 
-// suspect reports whether a new message is too old for its place. The first new one of a reading is not: that one was
-// counted.
+// suspect reports whether a new message is too old for its place, or a piece of a line that looks like one before it, but
+// for the last: a line may well go on with more of the same. The first new message of a reading is above suspicion.
 func (p *position) suspect(msg message) bool {
-	if !p.fresh || p.Last.Sub(msg.at) <= maxRace || msg.at.Equal(p.Open[msg.index()]) {
+	switch more := msg.at.Equal(p.Open[msg.index()]); {
+	case p.reading.fresh == 0 || more && (!p.recent.has(msg) || p.recent.isLast(msg)):
+		return false
+	case !more && p.Last.Sub(msg.at) <= maxRace:
 		return false
 	}
 	if msg.at.Before(p.Since) {
@@ -109,12 +161,12 @@ func (p *position) consume(msg message) {
 	}
 	p.Total++
 	p.Seen++
-	p.Tail, p.fresh = at, true
-	p.recent.add(msg)
+	p.reading.fresh++
+	p.Tail = at
+	p.complete = p.recent.add(msg) && p.complete
 	if at.Before(p.Since) {
 		p.rewind()
 	}
-	p.advance(at)
 	if at.After(p.Last) {
 		p.Last = at
 	}
@@ -127,53 +179,98 @@ func (p *position) consume(msg message) {
 // rewind makes the start the anchor: Docker's clock was set back, and from the start there is no question of times.
 func (p *position) rewind() {
 	p.Since, p.Head, p.Seen = time.Time{}, p.First, p.Total
+	p.complete = p.complete && p.Total == uint64(len(p.recent.sums))
 }
 
-// advance looks for a later anchor, so that a resumed reading does not begin at the start of a long output.
-func (p *position) advance(at time.Time) {
-	switch {
-	case p.next.seen > 0 && at.Before(p.next.at):
-		p.next = anchor{} // Something older came after it.
-	case p.next.seen > 0:
-		p.next.seen++
-	case at.After(p.Last) && p.Open == [2]time.Time{}: // More of an unfinished line would be older.
-		p.next = anchor{at: at, seen: 1}
+// scan looks through the messages of a reading, in Docker's order, for the latest anchor.
+type scan struct {
+	max        time.Time
+	open       [2]time.Time
+	next, best anchor   // The best has settled.
+	sums       []uint64 // Of the messages from the earlier of the two on, at least.
+}
+
+type anchor struct {
+	at   time.Time
+	seen uint64 // Messages from it on, itself included; 0 is no anchor.
+}
+
+func (s *scan) see(msg message, sum uint64) {
+	for _, a := range []*anchor{&s.next, &s.best} {
+		if a.seen > 0 {
+			a.seen++
+		}
+		if msg.at.Before(a.at) {
+			*a = anchor{} // Something older came after it.
+		}
 	}
-	if p.next.seen > 0 && at.Sub(p.next.at) > settle {
-		p.Since, p.Head, p.Seen = p.next.at, p.next.at, p.next.seen
-		p.next = anchor{}
+	if s.next.seen > 0 && msg.at.Sub(s.next.at) > settle {
+		s.best, s.next = s.next, anchor{}
+	}
+	if s.next.seen == 0 && msg.at.After(s.max) && s.open == [2]time.Time{} { // More of an unfinished line would be older.
+		s.next = anchor{at: msg.at, seen: 1}
+	}
+	if s.sums = append(s.sums, sum); s.best.seen+s.next.seen == 0 {
+		s.sums = s.sums[:0]
+	}
+	if from := max(s.best.seen, s.next.seen); uint64(len(s.sums)) > 2*from+maxFollowed {
+		s.sums = slices.Clone(s.sums[uint64(len(s.sums))-from:])
+	}
+	if msg.at.After(s.max) {
+		s.max = msg.at
+	}
+	s.open[msg.index()] = time.Time{}
+	if !msg.whole() {
+		s.open[msg.index()] = msg.at
 	}
 }
 
 // recent knows the last messages that were consumed, by all that Docker has of them: their time, stream and text.
 type recent struct {
 	seed  maphash.Seed
-	ring  []uint64
-	next  int
-	known map[uint64]int // How often each is in the ring.
+	sums  []uint64       // In the order in which they were consumed.
+	known map[uint64]int // How often each is among them.
+	last  [2]uint64      // Of stdout and stderr.
 }
 
-func (r *recent) has(msg message) bool { return len(r.ring) > 0 && r.known[r.sum(msg)] > 0 }
+func (r *recent) has(msg message) bool { return r.known[r.sum(msg)] > 0 }
 
-func (r *recent) add(msg message) {
-	if r.known == nil {
-		r.seed, r.known = maphash.MakeSeed(), map[uint64]int{}
-	}
+func (r *recent) isLast(msg message) bool { return r.last[msg.index()] == r.sum(msg) }
+
+// add reports whether it forgot nothing for it.
+func (r *recent) add(msg message) bool {
 	sum := r.sum(msg)
+	r.last[msg.index()] = sum
+	r.sums = append(r.sums, sum)
 	r.known[sum]++
-	if len(r.ring) < maxRecent {
-		r.ring = append(r.ring, sum)
-		return
+	if len(r.sums) <= maxRecent {
+		return true
 	}
-	old := r.ring[r.next]
-	if r.known[old]--; r.known[old] == 0 {
+	if old := r.sums[0]; r.known[old] > 1 {
+		r.known[old]--
+	} else {
 		delete(r.known, old)
 	}
-	r.ring[r.next] = sum
-	r.next = (r.next + 1) % maxRecent
+	r.sums = r.sums[1:] // The next growth leaves the room behind.
+	return false
+}
+
+// keep replaces all that is known by the last n of the sums, and reports whether there is room for them.
+func (r *recent) keep(sums []uint64, n uint64) bool {
+	if n > maxRecent {
+		return false
+	}
+	r.sums, r.known = slices.Clone(sums[uint64(len(sums))-n:]), make(map[uint64]int, n)
+	for _, sum := range r.sums {
+		r.known[sum]++
+	}
+	return true
 }
 
 func (r *recent) sum(msg message) uint64 {
+	if r.known == nil {
+		r.seed, r.known = maphash.MakeSeed(), map[uint64]int{}
+	}
 	var h maphash.Hash
 	h.SetSeed(r.seed)
 	var at [8]byte

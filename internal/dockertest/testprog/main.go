@@ -4,6 +4,7 @@
 //	print N       N numbered lines on stdout
 //	both N        N numbered lines on stdout and stderr in turn
 //	long N        one line of N bytes on stdout
+//	counted N     one line with the numbers up to N on stdout
 //	say WORD      one line on stdout
 //	complain WORD one line on stderr
 //	await NAME    wait until /state/NAME is there
@@ -76,6 +77,8 @@ func stepWith(word, arg string) {
 		lines(number(arg), os.Stdout, os.Stderr)
 	case "long":
 		os.Stdout.WriteString(strings.Repeat("x", number(arg)-1) + "\n")
+	case "counted":
+		os.Stdout.WriteString(counted(number(arg)))
 	case "say":
 		fmt.Println(arg)
 	case "complain":
@@ -102,6 +105,15 @@ func lines(n int, outputs ...*os.File) {
 	for i := range n {
 		fmt.Fprintf(outputs[i%len(outputs)], "line %07d\n", i)
 	}
+}
+
+// counted returns a line with the numbers up to n.
+func counted(n int) string {
+	var line strings.Builder
+	for i := range n {
+		fmt.Fprintf(&line, "%d,", i)
+	}
+	return line.String() + "\n"
 }
 
 func wait() {
