@@ -137,6 +137,18 @@ func (d *Docker) Get(path string, out any) {
 	}
 }
 
+// OOMTries bounds how often a test lets a program run out of memory until Docker says so. Docker 20.10 keeps it to itself where it
+// hears of the kill after the exit, as on a busy machine.
+const OOMTries = 5
+
+// SaysOutOfMemory reports whether Docker itself says that a dead container ran out of memory.
+func (d *Docker) SaysOutOfMemory(containerID string) bool {
+	d.t.Helper()
+	var c struct{ State struct{ OOMKilled bool } }
+	d.Get("/containers/"+containerID+"/json", &c)
+	return c.State.OOMKilled
+}
+
 // Has reports whether there is something at a path of the Engine API.
 func (d *Docker) Has(path string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)

@@ -282,28 +282,36 @@ func TestDockerExits(t *testing.T) {
 	s := newSystem(t)
 	s.startSupervisor()
 	executor := s.startExecutor("h1")
-	for _, tc := range []struct {
-		name   string
-		script []string
-		code   int
-		text   string
-	}{
-		{"at once", []string{"complain", "no", "exit", "3"}, 3, "exited with code 3"},
-		{"out of memory", []string{"oom"}, 137, "out of memory"},
-	} {
-		id := s.deploy("alice", s.docker.Source(tc.script...))
+	failed := func(script ...string) reducer.ProgramState {
+		t.Helper()
+		id := s.deploy("alice", s.docker.Source(script...))
 		s.publish(events.UserStartRequested{}, id)
 		state := s.waitState(id, "failed", is(reducer.StateError))
-		if state.ExitCode != tc.code || !strings.Contains(state.ErrorMsg, tc.text) {
-			t.Errorf("%s: exit code %d, message %q", tc.name, state.ExitCode, state.ErrorMsg)
-		}
 		if len(s.containers(id)) != 1 {
-			t.Errorf("%s: the dead container, which is evidence, is gone", tc.name)
+			t.Errorf("%v: the dead container, which is evidence, is gone", script)
 		}
-		s.stop(id) // Cleans up.
-		if tc.name == "at once" {
-			s.output(id, events.LogStderr, "no\n")
+		return state
+	}
+	atOnce := failed("complain", "no", "exit", "3")
+	if atOnce.ExitCode != 3 || atOnce.ErrorMsg != "the program exited with code 3" {
+		t.Errorf("exit at once: exit code %d, message %q", atOnce.ExitCode, atOnce.ErrorMsg)
+	}
+	s.stop(atOnce.ID) // Removes the container.
+	s.output(atOnce.ID, events.LogStderr, "no\n")
+
+	said := false
+	for range dockertest.OOMTries {
+		state := failed("oom")
+		if said = s.docker.SaysOutOfMemory(state.ContainerID); state.ExitCode != 137 || strings.Contains(state.ErrorMsg, "out of memory") != said {
+			t.Errorf("Docker says out of memory: %t; exit code %d, message %q", said, state.ExitCode, state.ErrorMsg)
 		}
+		s.stop(state.ID)
+		if said {
+			break
+		}
+	}
+	if !said {
+		t.Error("Docker never said that the program ran out of memory")
 	}
 
 	removed, missed := s.deploy("alice", s.docker.Source("wait")), s.deploy("alice", s.docker.Source("await", "end", "exit", "5"))
