@@ -46,26 +46,30 @@ func truths(ctx context.Context, b *bus.Bus, ids []events.ProgramID) ([]truth, e
 	var all []truth
 	for _, id := range ids {
 		t := truth{id: id, at: reducer.NewCheckpoint(id)}
-		for step, err := range reducer.Replay(t.at, b.Read(ctx, id, 0)) {
-			if err != nil {
-				return nil, err
-			}
-			t.steps = append(t.steps, step)
-			if isUser(step.Event) && step.Ignored == "" {
-				t.intent = step.Type
-			}
-		}
-		for stored, err := range b.Read(ctx, id, 0) {
-			if err == nil {
-				t.at, _, err = t.at.Next(stored)
-			}
-			if err != nil {
-				return nil, err
-			}
+		if err := t.read(ctx, b); err != nil {
+			return nil, err
 		}
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// read folds in what the log has beyond what was read of it.
+func (t *truth) read(ctx context.Context, b *bus.Bus) error {
+	for stored, err := range b.Read(ctx, t.id, t.at.Seq) {
+		var step reducer.Step
+		if err == nil {
+			t.at, step, err = t.at.Next(stored)
+		}
+		if err != nil {
+			return err
+		}
+		t.steps = append(t.steps, step)
+		if isUser(step.Event) && step.Ignored == "" {
+			t.intent = step.Type
+		}
+	}
+	return nil
 }
 
 func isUser(ev events.Event) bool {
@@ -90,6 +94,7 @@ type checker struct {
 	enemy  *nemesis
 	watch  *watch
 	users  *users
+	seen   []truth // What settled has read; only the nemesis asks it.
 }
 
 // rest finds what must not be at rest. The system may still be on its way there.
@@ -225,14 +230,15 @@ func (c *checker) pairs(t truth, add addFunc) {
 	}
 }
 
-// acknowledged checks that every publication is in the log once, at the place that was acknowledged.
+// acknowledged checks that every publication is in the log once, at the place that was acknowledged, and that nobody but users spoke
+// for them.
 func (c *checker) acknowledged(t truth, add addFunc) error {
 	tokens, keys := map[string][]uint64{}, map[string][]uint64{}
-	types := map[uint64]events.Type{}
+	types, byWhom := map[uint64]events.Type{}, map[uint64]string{}
 	err := c.each(t, func(seq uint64, msg *nats.Msg) {
 		types[seq] = events.EventType(msg.Subject)
 		if token := msg.Header.Get(tokenHeader); token != "" {
-			tokens[token] = append(tokens[token], seq)
+			tokens[token], byWhom[seq] = append(tokens[token], seq), token
 		}
 		if key := msg.Header.Get(nats.MsgIdHdr); key != "" {
 			keys[key] = append(keys[key], seq)
@@ -246,15 +252,22 @@ func (c *checker) acknowledged(t truth, add addFunc) error {
 			add(ProblemDuplicated, t.id, "key %s stands at %v", key, seqs)
 		}
 	}
+	published := map[string]bool{}
 	for _, p := range c.users.all() {
 		if p.program != t.id {
 			continue
 		}
+		published[p.token] = true
 		switch seqs := tokens[p.token]; {
 		case len(seqs) > 1:
 			add(ProblemDuplicated, t.id, "%s %s stands at %v", p.typ, p.token, seqs)
 		case p.seq != 0 && (len(seqs) == 0 || seqs[0] != p.seq || types[p.seq] != p.typ):
 			add(ProblemLost, t.id, "%s %s was acknowledged as event %d and stands at %v", p.typ, p.token, p.seq, seqs)
+		}
+	}
+	for _, step := range t.steps {
+		if isUser(step.Event) && !published[byWhom[step.Seq]] {
+			add(ProblemWrong, t.id, "event %d is a %s that no user published", step.Seq, step.Type)
 		}
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +20,9 @@ const (
 	settleLeast = 3 * time.Second  // After a fault that is measured.
 	settleMost  = 90 * time.Second // Until what a fault held up must have come through, or the next one comes.
 )
+
+// hostGone is the kind whose host is back only after it was declared lost.
+const hostGone = "host gone"
 
 // fault is something that went wrong.
 type fault struct {
@@ -46,6 +51,7 @@ type nemesis struct {
 	js      nats.JetStreamContext
 	settled func(ctx context.Context, since time.Time) bool // Whether all that was under way at some time has ended.
 	tell    func(format string, args ...any)
+	only    string // The one kind of fault that it makes; "" is all.
 
 	mu     sync.Mutex
 	faults []fault
@@ -56,12 +62,17 @@ type nemesis struct {
 func (n *nemesis) run(ctx context.Context, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0xC4A05))
 	kinds := n.kinds()
+	if n.only != "" {
+		kinds = slices.DeleteFunc(kinds, func(k kind) bool { return k.slug() != n.only })
+	}
 	for pause(ctx, time.Duration(500+r.IntN(4000))*time.Millisecond) {
 		chosen := []kind{choose(r, kinds, true)}
-		for range r.IntN(3) * r.IntN(2) {
-			chosen = append(chosen, choose(r, kinds, false))
+		if n.only == "" {
+			for range r.IntN(3) * r.IntN(2) {
+				chosen = append(chosen, choose(r, kinds, false))
+			}
 		}
-		alone := len(chosen) == 1 && r.IntN(2) == 0
+		alone := n.only != "" || len(chosen) == 1 && r.IntN(2) == 0
 		var group sync.WaitGroup
 		for _, k := range chosen {
 			a := k.plan(r)
@@ -72,6 +83,22 @@ func (n *nemesis) run(ctx context.Context, seed uint64) {
 			n.awaitSettled(ctx)
 		}
 	}
+}
+
+// slug is the name of a kind on a command line.
+func (k kind) slug() string { return strings.ReplaceAll(strings.ToLower(k.name), " ", "-") }
+
+// limit makes it make only one kind of fault; "" is all.
+func (n *nemesis) limit(only string) error {
+	var slugs []string
+	for _, k := range n.kinds() {
+		slugs = append(slugs, k.slug())
+	}
+	if only != "" && !slices.Contains(slugs, only) {
+		return fmt.Errorf("there is no fault %q; there are %s", only, strings.Join(slugs, ", "))
+	}
+	n.only = only
+	return nil
 }
 
 // choose takes a kind by weight. Of those that happen at once only the first may hurt the cluster.
@@ -139,7 +166,7 @@ func (n *nemesis) kinds() []kind {
 		{"executor killed", 12, false, n.killedFor(s.executors, 0, 3*time.Second)},
 		{"executor frozen", 6, false, frozen(s.executors, 30*time.Second)},
 		{"executor cut off", 6, false, cutOff(s.executors, 30*time.Second)},
-		{"host gone, back later", 4, false, n.killedFor(s.executors, hostTTL+6*time.Second, 10*time.Second)},
+		{hostGone, 4, false, n.killedFor(s.executors, s.hostTTL+10*time.Second, 10*time.Second)},
 		{"all executors killed", 3, false, n.killedAll(s.executors)},
 		{"NATS server killed", 8, true, n.server(func(ctx context.Context, r *Server, d time.Duration) error {
 			r.Kill()

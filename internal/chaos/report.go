@@ -7,6 +7,14 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+const (
+	slowRecovery = 10 * time.Second // A recovery that takes longer is told of on a line of its own.
+	clock        = "15:04:05.000"
 )
 
 // Report is what a run ends with.
@@ -19,6 +27,7 @@ type Report struct {
 	Acked    int // Of them, acknowledged.
 	Rest     time.Duration
 	Faults   []FaultRow
+	Measured []Recovery
 	Problems []Problem
 }
 
@@ -26,43 +35,75 @@ type Report struct {
 type FaultRow struct {
 	Kind     string
 	Count    int
-	Measured int           // Those that came alone, so that their recovery could be measured.
-	Slowest  time.Duration // From the end of the fault until all that was under way by then was at rest.
+	Measured int // Those that came alone, so that their recovery could be measured.
+	Median   time.Duration
+	Slowest  time.Duration
 }
 
-// rows counts the faults and looks in the logs for how long each held something up.
-func rows(faults []fault, all []truth) []FaultRow {
-	byKind := map[string]*FaultRow{}
+// Recovery is how long one fault that came alone held programs up: from the moment when it was put right until all that was under
+// way by then was at rest. For a host that is gone it is from the moment when it went until its programs were not on it any more.
+type Recovery struct {
+	Kind, Target string
+	Began, Ended time.Time // Of the fault.
+	Took         time.Duration
+	Program      events.ProgramID // The last to recover; "" where none was held up.
+}
+
+// measure looks in the logs for how long each fault that came alone held something up.
+func measure(faults []fault, all []truth) []Recovery {
+	var list []Recovery
 	for _, f := range faults {
-		row := byKind[f.kind]
-		if row == nil {
-			row = &FaultRow{Kind: f.kind}
-			byKind[f.kind] = row
+		if !f.alone {
+			continue
 		}
-		row.Count++
-		if f.alone {
-			row.Measured++
-			row.Slowest = max(row.Slowest, recovery(f, all))
+		r := Recovery{Kind: f.kind, Target: f.target, Began: f.began, Ended: f.ended}
+		for _, t := range all {
+			if took := held(f, t); took > r.Took {
+				r.Took, r.Program = took, t.id
+			}
 		}
-	}
-	var list []FaultRow
-	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
-		list = append(list, *byKind[kind])
+		list = append(list, r)
 	}
 	return list
 }
 
-// recovery is how long after the end of a fault the last program came to rest that was not at rest at some time of the fault.
-func recovery(f fault, all []truth) time.Duration {
+func held(f fault, t truth) time.Duration {
 	slowest := time.Duration(0)
-	for _, t := range all {
-		for _, busy := range t.busy() {
-			if busy.from.Before(f.ended) && busy.to.After(f.began) {
-				slowest = max(slowest, busy.to.Sub(f.ended))
+	if f.kind == hostGone {
+		for _, on := range t.on(events.HostID(f.target)) {
+			if on.from.Before(f.began) && on.to.After(f.began) {
+				slowest = max(slowest, on.to.Sub(f.began))
 			}
+		}
+		return slowest
+	}
+	for _, busy := range t.busy() {
+		if busy.from.Before(f.ended) && busy.to.After(f.began) {
+			slowest = max(slowest, busy.to.Sub(f.ended))
 		}
 	}
 	return slowest
+}
+
+// rows counts the faults by kind.
+func rows(faults []fault, measured []Recovery) []FaultRow {
+	counts, times := map[string]int{}, map[string][]time.Duration{}
+	for _, f := range faults {
+		counts[f.kind]++
+	}
+	for _, r := range measured {
+		times[r.Kind] = append(times[r.Kind], r.Took)
+	}
+	var list []FaultRow
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		row := FaultRow{Kind: kind, Count: counts[kind], Measured: len(times[kind])}
+		if took := times[kind]; len(took) > 0 {
+			slices.Sort(took)
+			row.Median, row.Slowest = took[len(took)/2], took[len(took)-1]
+		}
+		list = append(list, row)
+	}
+	return list
 }
 
 // span is a time in which a program was not at rest; to is zero while it still is not.
@@ -86,6 +127,23 @@ func (t truth) busy() []span {
 	return list
 }
 
+// on returns when the program was on a host and needed it.
+func (t truth) on(host events.HostID) []span {
+	var list []span
+	needs := func(s reducer.ProgramState) bool {
+		return s.HostID == host && (s.State == reducer.StateReady || !atRest(s.State))
+	}
+	for _, step := range t.steps {
+		switch before, after := needs(step.Before), needs(step.After); {
+		case !before && after:
+			list = append(list, span{from: step.Time})
+		case before && !after:
+			list[len(list)-1].to = step.Time
+		}
+	}
+	return list
+}
+
 // Count is how many problems there are of a kind.
 func (r Report) Count(kind string) int {
 	n := 0
@@ -101,19 +159,24 @@ func (r Report) Count(kind string) int {
 func (r Report) Write(out io.Writer) error {
 	fmt.Fprintf(out, "seed %d, %s, %d programs\n\n", r.Seed, r.Duration, r.Programs)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "FAULT\tTIMES\tMEASURED\tSLOWEST RECOVERY")
+	fmt.Fprintln(w, "FAULT\tTIMES\tMEASURED\tMEDIAN RECOVERY\tSLOWEST")
 	total := 0
 	for _, f := range r.Faults {
 		total += f.Count
-		slowest := "-"
+		median, slowest := "-", "-"
 		if f.Measured > 0 {
-			slowest = f.Slowest.Round(100 * time.Millisecond).String()
+			median, slowest = f.Median.Round(100*time.Millisecond).String(), f.Slowest.Round(100*time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", f.Kind, f.Count, f.Measured, slowest)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", f.Kind, f.Count, f.Measured, median, slowest)
 	}
-	fmt.Fprintf(w, "all\t%d\t\t\n", total)
+	fmt.Fprintf(w, "all\t%d\t\t\t\n", total)
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, m := range r.Measured {
+		if m.Took > slowRecovery {
+			fmt.Fprintf(out, "slow: %s, %s, %s to %s: %s, for %s\n", m.Kind, m.Target, m.Began.UTC().Format(clock), m.Ended.UTC().Format(clock), m.Took, m.Program)
+		}
 	}
 	fmt.Fprintf(out, "\n%d publications of users, %d acknowledged; %d events in the logs; at rest %s after the last fault\n",
 		r.Sent, r.Acked, r.Events, r.Rest.Round(100*time.Millisecond))

@@ -18,8 +18,6 @@ import (
 const (
 	supervisors = 3
 	executors   = 3
-	// hostTTL is the least that supervisors take.
-	hostTTL = 10 * time.Second
 )
 
 // service is a supervisor or an executor, which reaches the cluster through proxies of its own.
@@ -34,13 +32,14 @@ type System struct {
 	cluster     *Cluster
 	supervisors []*service
 	executors   []*service
+	hostTTL     time.Duration
 
 	mu   sync.Mutex
 	died []error // Processes that ended by themselves.
 }
 
 // startSystem builds and starts everything, with its files under a folder.
-func startSystem(ctx context.Context, dir string, seed uint64) (*System, error) {
+func startSystem(ctx context.Context, dir string, seed uint64, hostTTL time.Duration) (*System, error) {
 	bins := map[string]string{}
 	for _, pkg := range []string{
 		"github.com/nats-io/nats-server/v2", module + "/cmd/supervisor",
@@ -52,7 +51,7 @@ func startSystem(ctx context.Context, dir string, seed uint64) (*System, error) 
 		}
 		bins[filepath.Base(strings.TrimSuffix(pkg, "/v2"))] = path
 	}
-	s := &System{}
+	s := &System{hostTTL: hostTTL}
 	var err error
 	if s.cluster, err = StartCluster(bins["nats-server"], dir, s.note); err != nil {
 		return nil, err

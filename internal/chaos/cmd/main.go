@@ -24,6 +24,8 @@ func run() error {
 	var o chaos.Options
 	flag.Uint64Var(&o.Seed, "seed", uint64(time.Now().Unix()), "of the schedule of faults, of users, and of what containers do")
 	flag.DurationVar(&o.Duration, "duration", time.Minute, "of the faults")
+	flag.StringVar(&o.Fault, "fault", "", "only faults of this kind, each alone, to measure recoveries, as executor-killed or host-gone; an unknown one lists all")
+	flag.DurationVar(&o.HostTTL, "host-ttl", 10*time.Second, "how long a host may say nothing before it is lost")
 	flag.IntVar(&o.Programs, "programs", 30, "how many")
 	flag.DurationVar(&o.Pace, "pace", time.Second, "mean time between two publications of one of the six users")
 	keep := flag.Bool("keep", false, "keep the files and logs")
