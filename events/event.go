@@ -87,6 +87,7 @@ type RuntimeExited struct {
 	ContainerID string `json:"containerId,omitempty"` // "" means the program's container, as in the seed.
 	ExitCode    int    `json:"exitCode"`              // As Docker tells it; -1 when the container is gone and nobody knows.
 	OOMKilled   bool   `json:"oomKilled,omitempty"`   // Docker says that it ran out of memory; exit code 137 alone is no proof.
+	Reason      string `json:"reason,omitempty"`      // Why the host ended it, a sentence; "" when it ended by itself.
 }
 
 // StopFinished is the result of StopRuntime. A container that was gone already is a success.

@@ -47,8 +47,8 @@ func samples() []sample {
 		{events.RuntimeStarted{Origin: origin, ContainerID: "c0ffee"}, `{"hostId":"h1","attempt":3,"containerId":"c0ffee"}`},
 		{events.StartFailed{Origin: origin, Reason: "no such runtime"}, `{"hostId":"h1","attempt":3,"reason":"no such runtime"}`},
 		{
-			events.RuntimeExited{Origin: origin, ContainerID: "c0ffee", ExitCode: 137, OOMKilled: true},
-			`{"hostId":"h1","attempt":3,"containerId":"c0ffee","exitCode":137,"oomKilled":true}`,
+			events.RuntimeExited{Origin: origin, ContainerID: "c0ffee", ExitCode: 137, OOMKilled: true, Reason: "it took too much"},
+			`{"hostId":"h1","attempt":3,"containerId":"c0ffee","exitCode":137,"oomKilled":true,"reason":"it took too much"}`,
 		},
 		{
 			events.StopFinished{Origin: origin, ContainerID: "c0ffee", Success: false, Error: "it does not die"},

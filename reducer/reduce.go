@@ -281,6 +281,8 @@ func placement(s ProgramState) effects.Placement {
 
 func exitMessage(e events.RuntimeExited) string {
 	switch {
+	case e.Reason != "":
+		return fmt.Sprintf("the host ended the program: %s (exit code %d)", e.Reason, e.ExitCode)
 	case e.OOMKilled:
 		return fmt.Sprintf("the program ran out of memory and was killed (exit code %d)", e.ExitCode)
 	case e.ExitCode < 0:

@@ -33,7 +33,9 @@ type flags struct {
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
 	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`
-	StateLimit   int64             `help:"What the /state of a program may take of the disk when it is started, in MiB; 0 is no limit." env:"HERSH_STATE_LIMIT" default:"0"`
+	BuildCPUs    float64           `name:"build-cpus" help:"Processors that a RUN step may use; 0 is no bound." env:"HERSH_BUILD_CPUS" default:"0"`
+	BuildCgroup  string            `help:"Parent cgroup of RUN steps, where the host bounds their processes; it must exist. Default: Docker's." env:"HERSH_BUILD_CGROUP"`
+	StateLimit   int64             `help:"What the /state of a program may take of the disk, in MiB; one that takes more is ended. 0 is no limit." env:"HERSH_STATE_LIMIT" default:"4096"`
 	Label        map[string]string `help:"Labels for every container and image, as name=value." env:"HERSH_LABELS" mapsep:","`
 	Fake         bool              `help:"Run nothing: containers are in memory only." env:"HERSH_FAKE"`
 
@@ -99,7 +101,8 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
-		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork), StateLimit: f.StateLimit << 20,
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
+		BuildCPUs: f.BuildCPUs, BuildCgroup: f.BuildCgroup, StateLimit: f.StateLimit << 20,
 		Labels: f.Label, Log: log, Registry: registry, Bus: bus.Options{Bind: f.Set()},
 	})
 	if err != nil {

@@ -114,6 +114,9 @@ func eventDetails(id events.ProgramID, step client.Step) string {
 	case events.StartFailed:
 		return oneLine(e.Reason)
 	case events.RuntimeExited:
+		if e.Reason != "" {
+			return fmt.Sprintf("exit code %d, ended by the host: %s", e.ExitCode, oneLine(e.Reason))
+		}
 		if e.OOMKilled {
 			return fmt.Sprintf("exit code %d, out of memory", e.ExitCode)
 		}

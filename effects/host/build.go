@@ -40,6 +40,8 @@ func (h *RealEffectHandler) build(ctx context.Context, e effects.BuildRuntime) (
 		BuildLogPath: filepath.Join(h.storage.GetLogsPath(e.ProgramID), buildLogName),
 		Labels:       h.imageLabels(e.ProgramID),
 		MemoryBytes:  h.buildMemory,
+		CPUs:         h.buildCPUs,
+		CgroupParent: h.buildCgroup,
 		NetworkMode:  h.buildNetwork,
 		Timeout:      h.buildTimeout,
 	}

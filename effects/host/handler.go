@@ -44,6 +44,8 @@ type RealEffectHandler struct {
 	buildTimeout time.Duration
 	buildMemory  int64
 	buildNetwork string
+	buildCPUs    float64
+	buildCgroup  string
 	stateLimit   int64
 	patience     time.Duration
 	log          *slog.Logger
@@ -79,14 +81,22 @@ func WithBuildTimeout(d time.Duration) Option {
 // WithBuildMemory bounds what a RUN step may use, in bytes; 0 is no bound.
 func WithBuildMemory(bytes int64) Option { return func(h *RealEffectHandler) { h.buildMemory = bytes } }
 
+// WithBuildCPUs bounds how many processors a RUN step may use; 0 is no bound.
+func WithBuildCPUs(n float64) Option { return func(h *RealEffectHandler) { h.buildCPUs = n } }
+
+// WithBuildCgroup puts RUN steps below a cgroup of the host; "" is the daemon's default. Only that can bound how many processes they
+// start: the classic builder has no limit for it.
+func WithBuildCgroup(parent string) Option {
+	return func(h *RealEffectHandler) { h.buildCgroup = parent }
+}
+
 // WithBuildNetwork sets the network of RUN steps: "" is the daemon's default, "none" is none.
 func WithBuildNetwork(mode string) Option {
 	return func(h *RealEffectHandler) { h.buildNetwork = mode }
 }
 
-// WithStateLimit bounds what the state folder of a program may take of the disk when it is started, in bytes; 0 is no bound. One
-// that takes more is not started. A program that runs is not measured: where the disk must not fill up, give /state a file system
-// of its own.
+// WithStateLimit bounds what the state folder of a program may take of the disk, in bytes; 0 is no bound. One that takes more is
+// not started, and EnforceStateLimit ends one that runs.
 func WithStateLimit(bytes int64) Option { return func(h *RealEffectHandler) { h.stateLimit = bytes } }
 
 // WithPatience says how long an effect is tried while Docker or the disk is out of order, before Execute returns nil.
@@ -208,7 +218,9 @@ func (h *RealEffectHandler) status(ctx context.Context, e effects.FetchRuntimeSt
 			return nil, err
 		}
 	}
-	return events.RuntimeExited{ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled}, nil
+	return events.RuntimeExited{
+		ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled, Reason: h.endReason(c.ProgramID, c.ID),
+	}, nil
 }
 
 func (h *RealEffectHandler) owns(c runtime.Container) bool { return c.HostID == h.hostID }

@@ -60,22 +60,6 @@ func (h *RealEffectHandler) start(ctx context.Context, e effects.StartRuntime) (
 	return events.RuntimeStarted{ContainerID: result.ContainerID}, nil
 }
 
-// checkState refuses a program whose state has outgrown the limit.
-func (h *RealEffectHandler) checkState(ctx context.Context, id events.ProgramID) error {
-	if h.stateLimit <= 0 {
-		return nil
-	}
-	size, err := h.storage.StateSize(ctx, id)
-	if err != nil {
-		return err
-	}
-	if size > h.stateLimit {
-		return fmt.Errorf("its /state takes %d MiB of the disk, more than the %d MiB that this host allows: "+
-			"it must be made smaller before the program can start", size>>20, h.stateLimit>>20)
-	}
-	return nil
-}
-
 // noteContainer writes what runs to the program's runtime/ folder, for whoever looks there.
 func (h *RealEffectHandler) noteContainer(e effects.StartRuntime, containerID string) error {
 	data, err := json.MarshalIndent(map[string]any{

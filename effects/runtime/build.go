@@ -20,6 +20,9 @@ import (
 // DefaultBuildTimeout bounds a build that names no limit of its own.
 const DefaultBuildTimeout = 30 * time.Minute
 
+// cpuPeriod is what a share of the processors is a share of, in microseconds.
+const cpuPeriod = 100_000
+
 // stepTime bounds how long the daemon may take to remove the container of an interrupted step.
 const stepTime = 15 * time.Second
 
@@ -33,11 +36,13 @@ type BuildOpts struct {
 	PullParent   bool   // Ask the registry for a newer base image.
 	BuildLogPath string // Optional: write the output to this file, which is replaced.
 
-	Labels      map[string]string // Of the image.
-	NetworkMode string            // Of RUN steps; "" is the daemon's default, "none" is none.
-	MemoryBytes int64             // Of each RUN step, without swap; 0 is no limit.
-	Timeout     time.Duration     // 0 is DefaultBuildTimeout.
-	Output      io.Writer         // Optional: gets the output while it comes. Its errors end the build.
+	Labels       map[string]string // Of the image.
+	NetworkMode  string            // Of RUN steps; "" is the daemon's default, "none" is none.
+	MemoryBytes  int64             // Of each RUN step, without swap; 0 is no limit.
+	CPUs         float64           // Processors of each RUN step; 0 is no limit.
+	CgroupParent string            // Of RUN steps; "" is the daemon's default.
+	Timeout      time.Duration     // 0 is DefaultBuildTimeout.
+	Output       io.Writer         // Optional: gets the output while it comes. Its errors end the build.
 }
 
 // BuildResult is an image that was built.
@@ -107,17 +112,20 @@ func (m *DockerManager) runBuild(ctx context.Context, opts BuildOpts, dockerfile
 	body := &contextReader{ReadCloser: source.Stream(ctx, opts.ContextPath, dockerfile)}
 	defer body.Close()
 	resp, err := m.cli.ImageBuild(ctx, body, build.ImageBuildOptions{
-		Version:     build.BuilderV1,
-		Dockerfile:  dockerfile,
-		Tags:        opts.Tags,
-		NoCache:     opts.NoCache,
-		PullParent:  opts.PullParent,
-		Remove:      true,
-		ForceRemove: true, // Also of the container of a step that failed.
-		Labels:      opts.Labels,
-		NetworkMode: opts.NetworkMode,
-		Memory:      opts.MemoryBytes,
-		MemorySwap:  opts.MemoryBytes,
+		Version:      build.BuilderV1,
+		Dockerfile:   dockerfile,
+		Tags:         opts.Tags,
+		NoCache:      opts.NoCache,
+		PullParent:   opts.PullParent,
+		Remove:       true,
+		ForceRemove:  true, // Also of the container of a step that failed.
+		Labels:       opts.Labels,
+		NetworkMode:  opts.NetworkMode,
+		Memory:       opts.MemoryBytes,
+		MemorySwap:   opts.MemoryBytes,
+		CPUPeriod:    cpuPeriod,
+		CPUQuota:     int64(opts.CPUs * cpuPeriod),
+		CgroupParent: opts.CgroupParent,
 	})
 	if err == nil {
 		defer resp.Body.Close()

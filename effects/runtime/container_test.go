@@ -90,6 +90,26 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 	}
 }
 
+// TestKillLeavesTheEvidence checks that a killed container stays, with its output and its exit code.
+func TestKillLeavesTheEvidence(t *testing.T) {
+	b := newBench(t)
+	id := b.run("say", "alive", "hang")
+	b.waitLogged("alive")
+	for range 2 { // The second finds it dead.
+		if err := b.Kill(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := b.waitEnd(id); c.ExitCode != 137 {
+		t.Errorf("it ended as %+v", c)
+	}
+	for _, ref := range []string{strings.Repeat("0", 64), "../images/x", ""} {
+		if err := b.Kill(t.Context(), ref); err != nil {
+			t.Errorf("killing %q: %v", ref, err)
+		}
+	}
+}
+
 func TestStopByManyAtOnce(t *testing.T) {
 	b := newBench(t)
 	id := b.run("hang")

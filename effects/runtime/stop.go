@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -48,6 +49,21 @@ func (m *DockerManager) StopOwned(
 		return fmt.Errorf("stop container %.64q: %w: it is one of host %q", containerID, ErrNotOwner, c.HostID)
 	}
 	return m.Stop(ctx, c.ID) // By its ID: a name might pass to another container in between.
+}
+
+// Kill kills a container with SIGKILL and leaves it there, with its output and its exit code. One that does not run, or is gone, is
+// a success.
+func (m *DockerManager) Kill(ctx context.Context, containerID string) error {
+	full, err := m.inspect(ctx, containerID)
+	if err == nil && full.State.Running {
+		err = call(ctx, changeCall, func(ctx context.Context) error {
+			return m.cli.ContainerKill(ctx, full.ID, "SIGKILL")
+		})
+	}
+	if err == nil || errors.Is(err, ErrNoContainer) || errdefs.IsConflict(err) { // It ended in between.
+		return nil
+	}
+	return fmt.Errorf("kill container %.64q: %w", containerID, err)
 }
 
 func (m *DockerManager) stop(ctx context.Context, ref string) error {

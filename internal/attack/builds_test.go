@@ -3,11 +3,14 @@ package attack_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,6 +48,51 @@ func TestBuildTakesOnlyItsShare(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBuildCgroup checks that a cgroup of the host bounds the processes of RUN steps.
+func TestBuildCgroup(t *testing.T) {
+	const most = 64
+	parent := "/hersh-test-" + dockertest.Require(t).Run
+	limit := makeCgroup(t, parent, "pids", "pids.max")
+	if err := os.WriteFile(limit, []byte(strconv.Itoa(most)), 0o600); err != nil {
+		t.Skipf("this machine bounds no processes by cgroup: %v", err)
+	}
+	s := newStage(t, compose.RuntimeRunc, "", host.WithBuildCgroup(parent), host.WithBuildCPUs(0.5), host.WithBuildTimeout(20*time.Second))
+	id := s.docker.ProgramID()
+	if finished := s.build(id, s.source(`RUN ["/hostile", "processes"]`)); finished.Success {
+		t.Error("the build succeeded")
+	}
+	text, err := os.ReadFile(filepath.Join(s.storage.GetLogsPath(id), "build.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "resource temporarily unavailable") || strings.Contains(string(text), fmt.Sprintf(`"count":%d`, most)) {
+		t.Errorf("the build said %.2000s", text)
+	}
+}
+
+// makeCgroup makes a cgroup, where the controller has its own hierarchy or a part of the only one, and returns the path of one of its
+// files. Docker makes it in the other hierarchies; all are removed at the end.
+func makeCgroup(t *testing.T, name, controller, file string) string {
+	t.Helper()
+	const root = "/sys/fs/cgroup"
+	dir := filepath.Join(root, controller, name)
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		dir = filepath.Join(root, name)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		all, _ := filepath.Glob(filepath.Join(root, "*", name))
+		for _, one := range append(all, dir) {
+			if err := os.Remove(one); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("remove a cgroup: %v", err)
+			}
+		}
+	})
+	return filepath.Join(dir, file)
 }
 
 // reach is a build that wants something of the host, or puts something there.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	"github.com/rlaaudgjs5638/hersh/effects/host"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -192,6 +193,49 @@ func TestStateLimit(t *testing.T) {
 			t.Errorf("after %d bytes the start ends with %s", amount, again)
 		}
 	}
+}
+
+// TestStateLimitOfOneThatRuns checks that a program which outgrows its /state while it runs is ended, with the reason, and that its
+// neighbour, which does not, is not.
+func TestStateLimitOfOneThatRuns(t *testing.T) {
+	runtimes(t, func(t *testing.T, runtime string) {
+		s := newStage(t, runtime, "", host.WithStateLimit(8<<20))
+		image := s.image()
+		beside := s.startNeighbour(image)
+		p := s.start(image, orders{Mode: "hoard", Amount: 16 << 20}, events.Limits{})
+		p.await("hoard")
+		if result := s.handler.Execute(t.Context(), effects.FetchRuntimeStatus{ContainerID: p.container}); result != nil {
+			t.Fatalf("it ended before it was measured: %#v", result)
+		}
+		if err := s.handler.EnforceStateLimit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		exited := p.exit()
+		if exited.ExitCode != 137 || !strings.Contains(exited.Reason, "/state takes 16 MiB of the disk, more than the 8 MiB") {
+			t.Errorf("it ended as %+v", exited)
+		}
+		if err := s.handler.EnforceStateLimit(t.Context()); err != nil { // The dead are left alone.
+			t.Error(err)
+		}
+		beside.checkAlive()
+		p.stop()
+		beside.stop()
+	})
+}
+
+// TestNotEndedByTheHost checks that the note about one container says nothing of the next, nor of one that ended by itself.
+func TestNotEndedByTheHost(t *testing.T) {
+	s := newStage(t, compose.RuntimeRunc, "", host.WithStateLimit(8<<20))
+	p := s.start(s.image(), orders{Mode: "disk", Amount: 16 << 20}, events.Limits{})
+	if exited := p.exit(); exited.ExitCode != 0 || exited.Reason != "" {
+		t.Errorf("it ended as %+v", exited)
+	}
+	note := filepath.Join(s.storage.GetRuntimePath(p.id), "ended.json")
+	s.write(note, `{"containerId": "another", "reason": "no reason of this one"}`, 0o600)
+	if exited := p.exit(); exited.Reason != "" {
+		t.Errorf("it ended as %+v", exited)
+	}
+	p.stop()
 }
 
 // leavesSetuid checks that what a program leaves in /state cannot be reached by the other users of the host, so that a setuid

@@ -333,6 +333,28 @@ func TestDockerExits(t *testing.T) {
 	}
 }
 
+// TestDockerStateLimit lets one of two programs outgrow its /state while it runs.
+func TestDockerStateLimit(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	s.startExecutor("h1", "--state-limit", "1")
+	small := s.start(s.deploy("alice", s.docker.Source("keep", "100000", "wait")))
+	big := s.deploy("bob", s.docker.Source("await", "go", "keep", "3000000", "say", "kept", "wait"))
+	s.start(big)
+	write(t, filepath.Join(s.dir, "h1", string(big), "state", "go"), nil, 0o644)
+	ended := s.waitState(big, "ended for its state", is(reducer.StateError))
+	if !strings.Contains(ended.ErrorMsg, "/state takes 2 MiB of the disk, more than the 1 MiB") {
+		t.Errorf("the reason is %q", ended.ErrorMsg)
+	}
+	s.output(big, events.LogStdout, "kept\n")
+	s.publish(events.UserStartRequested{}, big) // As it is, it cannot be started.
+	refused := s.waitState(big, "refused", func(p reducer.ProgramState) bool { return p.State == reducer.StateError && p.Attempt == 2 })
+	if !strings.Contains(refused.ErrorMsg, "must be made smaller") {
+		t.Errorf("the reason is %q", refused.ErrorMsg)
+	}
+	s.wantOne(small)
+}
+
 func TestDockerBadDockerfile(t *testing.T) {
 	for _, tc := range []struct {
 		name, line, want, timeout string

@@ -287,11 +287,14 @@ func (e *Executor) beatLoop(ctx context.Context) {
 }
 
 func (e *Executor) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, beatEvery)
-	defer cancel()
-	beat := e.host.Describe(ctx)
+	// Docker may hang, but the host is there, and what it runs goes on: the heartbeat has time of its own.
+	describing, cancel := context.WithTimeout(ctx, beatEvery)
+	beat := e.host.Describe(describing)
+	cancel()
 	beat.HostID, beat.Started, beat.Version, beat.BuildSlots = e.id, e.started.UTC(), e.opts.Version, e.opts.BuildSlots
-	return e.bus.Beat(ctx, beat)
+	sending, cancel := context.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	return e.bus.Beat(sending, beat)
 }
 
 // pause waits, or ends early with ctx.

@@ -662,3 +662,48 @@ func (s *setUp) waitFor(state reducer.State) {
 		}
 	}
 }
+
+// hungHost is a host whose Docker does not answer.
+type hungHost struct{ *executor.FakeHost }
+
+func (h hungHost) Describe(ctx context.Context) events.Heartbeat {
+	<-ctx.Done()
+	return events.Heartbeat{Problem: "Docker does not answer"}
+}
+
+// beatBus refuses a heartbeat whose time is over, as the real bus does, and tells of the others.
+type beatBus struct {
+	*bustest.Memory
+	beats chan events.Heartbeat
+}
+
+func (b beatBus) Beat(ctx context.Context, beat events.Heartbeat) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	select {
+	case b.beats <- beat:
+	default:
+	}
+	return nil
+}
+
+// TestHeartbeatOfAHungDocker checks that a host whose Docker hangs is not taken for lost.
+func TestHeartbeatOfAHungDocker(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	b := beatBus{bustest.NewMemory(bustest.Config{}), make(chan events.Heartbeat, 1)}
+	host := hungHost{executor.NewFakeHost(effects.NewFakeEffectHandler())}
+	loop := executor.New("h1", b, host, executor.Options{}, natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
+	ended := make(chan error, 1)
+	go func() { ended <- loop.Run(ctx) }()
+	select {
+	case beat := <-b.beats:
+		if beat.HostID != "h1" || beat.Problem != "Docker does not answer" {
+			t.Errorf("the heartbeat is %+v", beat)
+		}
+	case <-time.After(deadline):
+		t.Error("there was no heartbeat")
+	}
+	cancel()
+	<-ended
+}

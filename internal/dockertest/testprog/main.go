@@ -9,6 +9,7 @@
 //	complain WORD one line on stderr
 //	await NAME    wait until /state/NAME is there
 //	touch NAME    create /state/NAME
+//	keep N        write N bytes to /state
 //	whereami      what the sandbox lets this process see and do
 //	wait          wait for SIGTERM, then say so
 //	ignore        ignore SIGTERM for good, and say so
@@ -87,6 +88,10 @@ func stepWith(word, arg string) {
 		await(filepath.Join("/state", arg))
 	case "touch":
 		if err := os.WriteFile(filepath.Join("/state", arg), nil, 0o600); err != nil {
+			fail(err.Error())
+		}
+	case "keep":
+		if err := os.WriteFile("/state/kept", make([]byte, number(arg)), 0o600); err != nil {
 			fail(err.Error())
 		}
 	case "exit":

@@ -28,6 +28,10 @@ import (
 // ErrNoRuntime says that Docker does not have the runtime that programs are to run under.
 var ErrNoRuntime = errors.New("no such container runtime in Docker")
 
+// measureEvery is the time between two measurements of the state folders: what a program may write beyond its limit is what the disk
+// takes in that time.
+const measureEvery = 10 * time.Second
+
 // Options say how an executor runs.
 type Options struct {
 	HostID       events.HostID
@@ -40,7 +44,9 @@ type Options struct {
 	BuildTimeout time.Duration
 	BuildMemory  int64             // Bytes a RUN step may use.
 	BuildNetwork string            // Network of RUN steps: "none", or "", which is the daemon's default.
-	StateLimit   int64             // Bytes of the disk that /state may take when a program is started; 0 is no limit.
+	StateLimit   int64             // Bytes of the disk that the /state of a program may take; 0 is no limit.
+	BuildCPUs    float64           // Processors that a RUN step may use; 0 is no bound.
+	BuildCgroup  string            // Parent cgroup of RUN steps; "" is the daemon's default.
 	Labels       map[string]string // Put on every container and image besides Hersh's own.
 	Bus          bus.Options
 	Log          *slog.Logger
@@ -75,12 +81,31 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 	}, o.Log, executor.NewMetrics(o.Registry))
 	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
+	if docker, ok := machine.(*dockerHost); ok && o.StateLimit > 0 {
+		s.group.Go(func() { enforceStateLimit(loopCtx, docker, o.Log) })
+	}
 	s.group.Go(func() {
 		if err := loop.Run(loopCtx); err != nil && !errors.Is(err, context.Canceled) {
 			o.Log.Error("the executor stopped", "error", err)
 		}
 	})
 	return s, nil
+}
+
+// enforceStateLimit measures the state folders again and again, until ctx ends.
+func enforceStateLimit(ctx context.Context, host *dockerHost, log *slog.Logger) {
+	ticker := time.NewTicker(measureEvery)
+	defer ticker.Stop()
+	for {
+		if err := host.EnforceStateLimit(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("cannot hold programs to the limit of /state now", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // Checks are what the service needs to be ready.
@@ -130,7 +155,8 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 	handler := host.NewRealEffectHandler(storage.NewManager(o.Dir), compose.NewBuilder(), docker,
 		host.WithHostID(o.HostID), host.WithLabels(o.Labels), host.WithSources(s.bus), host.WithLogSink(s.bus),
 		host.WithBuildTimeout(o.BuildTimeout), host.WithBuildMemory(o.BuildMemory),
-		host.WithBuildNetwork(o.BuildNetwork), host.WithStateLimit(o.StateLimit), host.WithLogger(o.Log))
+		host.WithBuildNetwork(o.BuildNetwork), host.WithStateLimit(o.StateLimit),
+		host.WithBuildCPUs(o.BuildCPUs), host.WithBuildCgroup(o.BuildCgroup), host.WithLogger(o.Log))
 	handler.SetDefaultRuntime(o.Runtime)
 	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, nil
 }

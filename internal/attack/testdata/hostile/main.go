@@ -133,6 +133,10 @@ func run(o orders) {
 	case "disk":
 		fill("/state/big", o.Amount)
 		done("disk")
+	case "hoard":
+		fill("/state/big", o.Amount)
+		done("hoard")
+		sit()
 		sit()
 	case "setuid":
 		leaveSetuid()

@@ -1,0 +1,106 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/rlaaudgjs5638/hersh/effects/runtime"
+	"github.com/rlaaudgjs5638/hersh/effects/storage"
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// endFileName is the note of why the host ends a container. It is written before the container is killed, so that whoever finds it
+// dead, even another process, knows why.
+const endFileName = "ended.json"
+
+// maxEndFile bounds what is read of a note.
+const maxEndFile = 64 << 10
+
+type endNote struct {
+	ContainerID string `json:"containerId"`
+	Reason      string `json:"reason"`
+}
+
+// EnforceStateLimit measures the state folders of the programs that run here, and kills those that take more of the disk than the
+// limit; their exit then carries the reason. One that has too many files to be measured is over the limit as well. It goes on past
+// what fails and returns the errors together. Between two calls a program can write as fast as the disk takes it.
+func (h *RealEffectHandler) EnforceStateLimit(ctx context.Context) error {
+	if h.stateLimit <= 0 {
+		return nil
+	}
+	containers, _, err := h.docker.Containers(ctx, h.hostID)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, c := range containers {
+		if c.Running && ctx.Err() == nil {
+			failures = append(failures, h.holdState(ctx, c))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (h *RealEffectHandler) holdState(ctx context.Context, c runtime.Container) error {
+	reason, err := h.overLimit(ctx, c.ProgramID)
+	if err != nil {
+		return err
+	}
+	note := filepath.Join(h.storage.GetRuntimePath(c.ProgramID), endFileName)
+	if reason == "" {
+		// An earlier kill that did not succeed was meant for a folder that has become smaller since.
+		if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the note on container %.12s: %w", c.ID, err)
+		}
+		return nil
+	}
+	data, err := json.Marshal(endNote{ContainerID: c.ID, Reason: reason})
+	if err != nil {
+		return err
+	}
+	// A disk that is full takes no note, and is the best of reasons to go on.
+	if err := replaceFile(note, data); err != nil {
+		h.log.Error("cannot note why a program is ended", "program", c.ProgramID, "container", c.ID, "reason", reason, "error", err)
+	}
+	h.log.Warn("ending a program", "program", c.ProgramID, "container", c.ID, "reason", reason)
+	return h.docker.Kill(ctx, c.ID)
+}
+
+// checkState refuses to start a program whose state has outgrown the limit.
+func (h *RealEffectHandler) checkState(ctx context.Context, id events.ProgramID) error {
+	if h.stateLimit <= 0 {
+		return nil
+	}
+	reason, err := h.overLimit(ctx, id)
+	if err != nil || reason == "" {
+		return err
+	}
+	return fmt.Errorf("%s: it must be made smaller before the program can start", reason)
+}
+
+// overLimit says what is wrong with the size of a state folder; "" is nothing.
+func (h *RealEffectHandler) overLimit(ctx context.Context, id events.ProgramID) (string, error) {
+	size, err := h.storage.StateSize(ctx, id)
+	switch {
+	case errors.Is(err, storage.ErrUncountable):
+		return "its /state cannot be measured, since it has too many files or folders nested too deep", nil
+	case err != nil || size <= h.stateLimit:
+		return "", err
+	}
+	return fmt.Sprintf("its /state takes %d MiB of the disk, more than the %d MiB that this host allows", size>>20, h.stateLimit>>20), nil
+}
+
+// endReason returns why this host ended a container; "" when it did not, or cannot tell any more.
+func (h *RealEffectHandler) endReason(id events.ProgramID, containerID string) string {
+	data, err := os.ReadFile(filepath.Join(h.storage.GetRuntimePath(id), endFileName))
+	var note endNote
+	if err != nil || len(data) > maxEndFile || json.Unmarshal(data, &note) != nil || note.ContainerID != containerID {
+		return ""
+	}
+	return events.Clip(note.Reason)
+}
