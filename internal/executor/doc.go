@@ -7,6 +7,7 @@
 //	exits       Docker's event stream: a container ended, Settle says what that means
 //	comparison  at the start before any work is taken, after each reconnect, and every 30 s: Compare holds Docker against the
 //	            logs; it resumes what runs rightly, reports exits that were missed, and removes what is nobody's
+//	resume      once at the start: what the logs await of this host, and its predecessor may have had in hand when it died
 //	heartbeat   every few seconds
 //
 // A message is a trigger only. Handle derives the effects from the program's log, and drops what the head of the log does not

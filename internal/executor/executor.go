@@ -95,6 +95,7 @@ func (e *Executor) Run(ctx context.Context) error {
 	group.Go(func() { e.exitLoop(ctx, exits, compareNow) })
 	group.Go(func() { e.settleLoop(ctx, exits) })
 	group.Go(func() { e.compareLoop(ctx, compareNow) })
+	group.Go(func() { e.resume(ctx) })
 	for _, q := range []struct {
 		host    events.HostID
 		class   events.Class
