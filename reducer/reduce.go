@@ -82,7 +82,12 @@ func hostLost(s ProgramState, e events.HostLost) (ProgramState, []effects.Effect
 		return ignore(s, whyNotOnHost)
 	}
 	switch s.State {
-	case StateBuilding, StateStarting, StateReady, StateStopping:
+	case StateBuilding:
+		// Nothing of this attempt runs before it is built, so it may begin again elsewhere, under a number that late results of
+		// the lost host do not have.
+		s.HostID = ""
+		return enterBuilding(s)
+	case StateStarting, StateReady, StateStopping:
 		msg := "host " + string(e.HostID) + " was lost"
 		if e.Reason != "" {
 			msg += ": " + e.Reason
@@ -235,7 +240,7 @@ func stopFinished(s ProgramState, e events.StopFinished) (ProgramState, []effect
 	return s, nil, ""
 }
 
-// enterBuilding begins a new attempt. The program stays on its host, where its image and its /state are.
+// enterBuilding begins a new attempt. A program that has a host stays there, where its image and its /state are.
 func enterBuilding(s ProgramState) (ProgramState, []effects.Effect, string) {
 	s.State = StateBuilding
 	s.Attempt++

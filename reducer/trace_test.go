@@ -63,7 +63,7 @@ var table = []string{
 	"Building BuildFinished(success) Starting",
 	"Building BuildFinished(failure) Error",
 	"Building UserStopRequested Stopped",
-	"Building HostLost Error",
+	"Building HostLost Building",
 	"Starting RuntimeStarted Ready",
 	"Starting StartFailed Error",
 	"Starting UserStopRequested Stopped",

@@ -58,6 +58,48 @@ func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
 	return nil
 }
 
+// Withdraw removes, from the queues of a host, the messages of programs whose effects were decided by an event before the given one,
+// and returns how many there were. It goes by the word of the stream's leader.
+func (b *Bus) Withdraw(ctx context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error) {
+	withdrawn := 0
+	for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
+		n, err := b.withdraw(ctx, events.EffectsSubject(host, class), before)
+		withdrawn += n
+		if err != nil {
+			return withdrawn, fmt.Errorf("withdraw effects of host %s: %w", host, err)
+		}
+	}
+	return withdrawn, nil
+}
+
+func (b *Bus) withdraw(ctx context.Context, subject string, before map[events.ProgramID]uint64) (int, error) {
+	stream, err := b.js.Stream(ctx, events.StreamEffects)
+	if err != nil {
+		return 0, err
+	}
+	withdrawn := 0
+	// What comes after this is not looked at: it was published later than the loss.
+	for seq, last := uint64(1), stream.CachedInfo().State.LastSeq; seq <= last; seq++ {
+		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return withdrawn, nil
+		}
+		if err != nil {
+			return withdrawn, err
+		}
+		seq = msg.Sequence
+		id, decided, err := effects.ParseTrigger(msg.Data)
+		if bound, found := before[id]; err != nil || !found || decided >= bound {
+			continue
+		}
+		if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return withdrawn, err
+		}
+		withdrawn++
+	}
+	return withdrawn, nil
+}
+
 // Effects hands the effect messages of one queue ("" is that of any host) to workers until ctx ends; it returns when all are
 // done. Work that returns an error comes again later, here or elsewhere. The context of work in hand ends some seconds after
 // ctx.

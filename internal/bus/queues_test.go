@@ -174,3 +174,54 @@ func TestWorkInHandEndsAWhileAfterTheLoop(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Only what a loss has made obsolete goes: not what was decided after it, nor what is of other programs or hosts.
+func TestWithdraw(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	lost, other := create(t, b, 1), create(t, b, 2)
+	put := func(id events.ProgramID, seq uint64, host events.HostID, build bool) {
+		t.Helper()
+		place := effects.Placement{HostID: host, Attempt: 1}
+		var eff effects.Effect = effects.StopRuntime{Placement: place, ProgramID: id, ContainerID: "c"}
+		if build {
+			eff = effects.BuildRuntime{Placement: place, ProgramID: id}
+		}
+		if err := b.PublishEffects(t.Context(), effects.Message{ProgramID: id, Seq: seq, Attempt: 1, Effects: []effects.Effect{eff}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(lost, 2, "h1", true)
+	put(lost, 4, "h1", false)
+	put(other, 4, "h1", false)
+	put(lost, 5, "h2", false)
+	put(lost, 6, "", true)
+	put(lost, 9, "h1", true)
+	wantText(t, "the answer", request(t, srv.Conn(t), events.EffectsSubject("h1", events.ClassRun), nil, []byte("{")), `"seq":`)
+	if n, err := b.Withdraw(t.Context(), "h1", map[events.ProgramID]uint64{lost: 8}); err != nil || n != 2 {
+		t.Fatalf("withdrew %d messages, %v; want 2", n, err)
+	}
+	if n, err := b.Withdraw(t.Context(), "h1", map[events.ProgramID]uint64{lost: 8}); err != nil || n != 0 {
+		t.Errorf("again it withdrew %d messages, %v; want none", n, err)
+	}
+	if n, err := b.Withdraw(t.Context(), "h9", map[events.ProgramID]uint64{lost: 8}); err != nil || n != 0 {
+		t.Errorf("for a host without queues it withdrew %d messages, %v; want none", n, err)
+	}
+	for _, q := range []struct {
+		host  events.HostID
+		class events.Class
+		want  call
+	}{
+		{"h1", events.ClassRun, call{other, 4}},
+		{"h2", events.ClassRun, call{lost, 5}},
+		{"", events.ClassBuild, call{lost, 6}},
+		{"h1", events.ClassBuild, call{lost, 9}},
+	} {
+		calls, stop := listen(t, effectsOf(b, q.host, q.class), done)
+		if got := receive(t, "work", calls); got != q.want {
+			t.Errorf("%s/%s gives %+v, want %+v", q.host, q.class, got, q.want)
+		}
+		stop()
+	}
+}

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
@@ -20,16 +23,18 @@ func TestHostLost(t *testing.T) {
 	const ttl = 10 * time.Second // The least that executors keep up with.
 	s := newFakeSystem(t)
 	s.bus = s.nats.BusWith(t, bus.Options{HostTTL: ttl})
-	for range 2 { // Both see it; it is stored once.
-		watch := supervisor.NewHostWatch(s.bus, ttl, natstest.Log(t), time.Now())
-		serve(t, func(ctx context.Context) error { watch.Run(ctx); return nil })
+	for _, name := range []string{"s1", "s2"} { // Both see it; it is stored once.
+		s.startWatching(name, ttl)
 	}
-	s.startSupervisor("s1")
 	lost := executor.NewFakeHost(effects.NewFakeEffectHandler())
 	stop := s.startExecutor("h1", lost)
-	running, resting := s.create("alice"), s.create("alice")
-	s.publish(events.UserStartRequested{}, running)
-	s.waitState(running, "ready", is(reducer.StateReady))
+	running, resting, stopped := s.create("alice"), s.create("alice"), s.create("alice")
+	for _, id := range []events.ProgramID{running, stopped} {
+		s.publish(events.UserStartRequested{}, id)
+		s.waitState(id, "ready", is(reducer.StateReady))
+	}
+	s.publish(events.UserStopRequested{}, stopped)
+	s.waitState(stopped, "stopped", is(reducer.StateStopped))
 
 	stop()
 	state := s.waitState(running, "lost with its host", is(reducer.StateError))
@@ -48,6 +53,16 @@ func TestHostLost(t *testing.T) {
 	if again := s.waitState(running, "ready elsewhere", is(reducer.StateReady)); again.HostID != "h2" {
 		t.Errorf("it is on %q, want h2", again.HostID)
 	}
+	// One that was stopped when its host was lost goes elsewhere with its next start, at once and not by way of Error.
+	s.publish(events.UserStartRequested{}, stopped)
+	if again := s.waitState(stopped, "ready elsewhere", notBuilding); again.State != reducer.StateReady || again.HostID != "h2" || again.Attempt != 3 {
+		t.Errorf("it became %+v, want Ready on h2 at attempt 3", again)
+	}
+	js, err := s.nats.Conn(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the effects that wait for the lost host to be withdrawn", func() bool { return effectsWaiting(t, js, "h1") == 0 })
 
 	if left, err := lost.Containers(t.Context()); err != nil || len(left) != 1 {
 		t.Fatalf("the lost host has %v (%v), want the container that it ran", left, err)
@@ -65,6 +80,35 @@ func TestHostLost(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// startWatching starts a supervisor that looks after the hosts.
+func (s *fakeSystem) startWatching(name string, ttl time.Duration) (stop func()) {
+	b := s.nats.BusWith(s.t, bus.Options{HostTTL: ttl})
+	sup := supervisor.New(b, name, natstest.Log(s.t), supervisor.NewMetrics(prometheus.NewRegistry()))
+	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(s.t), time.Now())
+	sup.UseHosts(watch)
+	stopWatch := serve(s.t, func(ctx context.Context) error { watch.Run(ctx); return nil })
+	stopSup := serve(s.t, sup.Run)
+	return func() { stopSup(); stopWatch() }
+}
+
+// effectsWaiting counts the messages in the queues of a host.
+func effectsWaiting(t *testing.T, js nats.JetStreamContext, host events.HostID) uint64 {
+	t.Helper()
+	info, err := js.StreamInfo(events.StreamEffects, &nats.StreamInfoRequest{SubjectsFilter: "hersh.effects." + string(host) + ".*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := uint64(0)
+	for _, count := range info.State.Subjects {
+		n += count
+	}
+	return n
+}
+
+func notBuilding(s reducer.ProgramState) bool {
+	return s.State != reducer.StateBuilding && s.State != reducer.StateStarting && s.State != reducer.StateStopped
 }
 
 // waitFor polls until the condition holds.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -23,11 +26,12 @@ type HostBus interface {
 	HostAlive(ctx context.Context, host events.HostID) (bool, error)
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
+	Withdraw(ctx context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error)
 	Reconnected(ctx context.Context) <-chan struct{}
 }
 
-// HostWatch appends HostLost to the programs of hosts that send no heartbeat any more. Every supervisor has one, and what several
-// see at once is stored once, by its key.
+// HostWatch appends HostLost to the programs of hosts that send no heartbeat any more, and withdraws the effects that wait for them
+// there. Every supervisor has one, and what several see at once is stored once, by its key. It is safe for concurrent use.
 //
 // A heartbeat that is not there proves nothing while nobody could send one: for one TTL after its start, and after each
 // reconnect, a watch declares nobody lost. Nor does the list of heartbeats prove anything: it may come from a copy of the bucket
@@ -38,14 +42,18 @@ type HostWatch struct {
 	ttl time.Duration
 	log *slog.Logger
 
+	mu         sync.Mutex // Held while it declares, too: what is asked of the leader meanwhile would be asked again.
 	blindUntil time.Time
 	lastScan   time.Time
-	present    map[events.HostID]bool // At the last look.
+	present    map[events.HostID]bool                        // At the last look; nil before the first.
+	obsolete   map[events.HostID]map[events.ProgramID]uint64 // Effects to withdraw: those of events before that of the loss.
 }
 
 // NewHostWatch returns a watch. ttl is how long a heartbeat lasts; now is when the watch begins.
 func NewHostWatch(bus HostBus, ttl time.Duration, log *slog.Logger, now time.Time) *HostWatch {
-	return &HostWatch{bus: bus, ttl: ttl, log: log, blindUntil: now.Add(ttl)}
+	return &HostWatch{
+		bus: bus, ttl: ttl, log: log, blindUntil: now.Add(ttl), obsolete: map[events.HostID]map[events.ProgramID]uint64{},
+	}
 }
 
 // Run looks every few seconds until ctx ends.
@@ -70,7 +78,11 @@ func (w *HostWatch) Run(ctx context.Context) {
 }
 
 // Blind says that heartbeats may not have come through until now.
-func (w *HostWatch) Blind(now time.Time) { w.blindUntil = now.Add(w.ttl) }
+func (w *HostWatch) Blind(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.blindUntil = now.Add(w.ttl)
+}
 
 // Look compares the hosts that are there with those that programs are on, and returns how many programs it found on a host that
 // is lost.
@@ -80,6 +92,8 @@ func (w *HostWatch) Look(ctx context.Context, now time.Time) (int, error) {
 		w.Blind(now) // Nothing is known, so nothing is concluded.
 		return 0, err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	before := w.present
 	w.present = make(map[events.HostID]bool, len(beats))
 	for _, beat := range beats {
@@ -89,58 +103,110 @@ func (w *HostWatch) Look(ctx context.Context, now time.Time) (int, error) {
 		return 0, nil
 	}
 	if !w.newlyGone(before) && now.Sub(w.lastScan) < programsEvery {
-		return 0, nil
+		return 0, w.withdraw(ctx)
 	}
-	found, err := w.declare(ctx)
+	found, err := w.declareAll(ctx)
 	w.lastScan = now
 	if err != nil {
 		w.lastScan = time.Time{} // At the next look again.
 	}
-	return found, err
+	return found, errors.Join(err, w.withdraw(ctx))
+}
+
+// Check is Look for one program: one that was asked to start on a host which was lost long ago need not wait for it.
+func (w *HostWatch) Check(ctx context.Context, s reducer.ProgramState, now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.present == nil || now.Before(w.blindUntil) {
+		return nil
+	}
+	lost, err := w.isLost(ctx, s)
+	if err != nil || !lost {
+		return err
+	}
+	return errors.Join(w.declare(ctx, s), w.withdraw(ctx))
 }
 
 func (w *HostWatch) newlyGone(before map[events.HostID]bool) bool {
-	for host := range before {
-		if !w.present[host] {
+	for host, there := range before {
+		if there && !w.present[host] {
 			return true
 		}
 	}
 	return false
 }
 
-// declare appends HostLost to each program that is not at rest and on a host that is not there.
-func (w *HostWatch) declare(ctx context.Context) (int, error) {
+// declareAll appends HostLost to each program that is not at rest and on a host that is not there.
+func (w *HostWatch) declareAll(ctx context.Context) (int, error) {
 	found := 0
 	var failures []error
-	asked := map[events.HostID]bool{}
 	for cp, err := range w.bus.Checkpoints(ctx, "") {
+		lost := false
+		if err == nil {
+			lost, err = w.isLost(ctx, cp.State)
+		}
 		if err != nil {
 			return found, errors.Join(append(failures, err)...)
 		}
-		s := cp.State
-		if s.HostID == "" || w.present[s.HostID] || !needsHost(s.State) {
-			continue
-		}
-		if !asked[s.HostID] {
-			alive, err := w.bus.HostAlive(ctx, s.HostID)
-			if err != nil {
-				return found, errors.Join(append(failures, err)...)
-			}
-			asked[s.HostID], w.present[s.HostID] = true, alive
-			if alive {
-				continue
-			}
-			w.log.Warn("a host is lost: it sends no heartbeat any more", "host", s.HostID)
-		}
-		found++
-		lost := events.HostLost{HostID: s.HostID, Reason: fmt.Sprintf("no heartbeat for %s", w.ttl)}
-		// Once for each attempt: the next one may be on the same host again.
-		key := fmt.Sprintf("%s/lost/%s/%d", s.ID, s.HostID, s.Attempt)
-		if _, err := w.bus.Append(ctx, s.ID, lost, key); err != nil && !errors.Is(err, events.ErrNoProgram) {
-			failures = append(failures, err)
+		if lost {
+			found++
+			failures = append(failures, w.declare(ctx, cp.State))
 		}
 	}
 	return found, errors.Join(failures...)
+}
+
+// isLost reports whether a program waits for, or runs on, a host that is not there. The leader is asked once a look and host.
+func (w *HostWatch) isLost(ctx context.Context, s reducer.ProgramState) (bool, error) {
+	if s.HostID == "" || !needsHost(s.State) {
+		return false, nil
+	}
+	if alive, asked := w.present[s.HostID]; asked {
+		return !alive, nil
+	}
+	alive, err := w.bus.HostAlive(ctx, s.HostID)
+	if err != nil {
+		return false, err
+	}
+	w.present[s.HostID] = alive
+	if !alive {
+		w.log.Warn("a host is lost: it sends no heartbeat any more", "host", s.HostID)
+	}
+	return !alive, nil
+}
+
+func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
+	lost := events.HostLost{HostID: s.HostID, Reason: fmt.Sprintf("no heartbeat for %s", w.ttl)}
+	// Once for each attempt: the next one may be on the same host again.
+	key := fmt.Sprintf("%s/lost/%s/%d", s.ID, s.HostID, s.Attempt)
+	seq, err := w.bus.Append(ctx, s.ID, lost, key)
+	if errors.Is(err, events.ErrNoProgram) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if w.obsolete[s.HostID] == nil {
+		w.obsolete[s.HostID] = map[events.ProgramID]uint64{}
+	}
+	w.obsolete[s.HostID][s.ID] = seq
+	return nil
+}
+
+// withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this
+// process ends before, is dropped by whoever takes it, since the log does not await it.
+func (w *HostWatch) withdraw(ctx context.Context) error {
+	for _, host := range slices.Sorted(maps.Keys(w.obsolete)) {
+		n, err := w.bus.Withdraw(ctx, host, w.obsolete[host])
+		if err != nil {
+			return err
+		}
+		delete(w.obsolete, host)
+		if n > 0 {
+			w.log.Info("withdrew effects that waited for a lost host", "host", host, "messages", n)
+		}
+	}
+	return nil
 }
 
 func needsHost(s reducer.State) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"testing"
 	"time"
 
@@ -13,12 +14,17 @@ import (
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
+const onH1 events.ProgramID = "alice-build-0123456789ab-6f1c1a52-43a5-4e3c-9e0f-0d8a6f7b2c11"
+
 // hostBus has one program, Ready on h1. What a list of the hosts says and what the leader says may differ.
 type hostBus struct {
 	listed []events.Heartbeat
 	alive  bool
 	err    error // Of the leader.
 	lost   []events.HostID
+
+	withdrawn   []map[events.ProgramID]uint64
+	withdrawErr error
 }
 
 func (b *hostBus) Hosts(context.Context) ([]events.Heartbeat, error) { return b.listed, nil }
@@ -27,7 +33,7 @@ func (b *hostBus) HostAlive(context.Context, events.HostID) (bool, error) { retu
 
 func (b *hostBus) Checkpoints(context.Context, events.UserID) iter.Seq2[reducer.Checkpoint, error] {
 	return func(yield func(reducer.Checkpoint, error) bool) {
-		cp := reducer.NewCheckpoint("alice-build-0123456789ab-6f1c1a52-43a5-4e3c-9e0f-0d8a6f7b2c11")
+		cp := reducer.NewCheckpoint(onH1)
 		cp.State.State, cp.State.HostID = reducer.StateReady, "h1"
 		yield(cp, nil)
 	}
@@ -35,6 +41,14 @@ func (b *hostBus) Checkpoints(context.Context, events.UserID) iter.Seq2[reducer.
 
 func (b *hostBus) Append(_ context.Context, _ events.ProgramID, ev events.Event, _ string) (uint64, error) {
 	b.lost = append(b.lost, ev.(events.HostLost).HostID)
+	return 7, nil
+}
+
+func (b *hostBus) Withdraw(_ context.Context, _ events.HostID, before map[events.ProgramID]uint64) (int, error) {
+	if b.withdrawErr != nil {
+		return 0, b.withdrawErr
+	}
+	b.withdrawn = append(b.withdrawn, maps.Clone(before))
 	return 1, nil
 }
 
@@ -69,6 +83,71 @@ func TestHostWatchAsksTheLeaderBeforeItDeclares(t *testing.T) {
 		}
 		if len(b.lost) != step.lost {
 			t.Errorf("%s: declared lost %v, want %d", step.name, b.lost, step.lost)
+		}
+	}
+}
+
+// What waits for a lost host is withdrawn up to the event that says so, again until that succeeds.
+func TestHostWatchWithdraws(t *testing.T) {
+	now := time.Now()
+	b := &hostBus{withdrawErr: errors.New("no answer")}
+	watch := supervisor.NewHostWatch(b, time.Second, natstest.Log(t), now)
+	now = now.Add(2 * time.Second)
+	if _, err := watch.Look(t.Context(), now); !errors.Is(err, b.withdrawErr) || len(b.lost) != 1 {
+		t.Fatalf("the look gives %v, and declared lost %v", err, b.lost)
+	}
+	b.withdrawErr = nil
+	for range 3 {
+		now = now.Add(time.Second)
+		if _, err := watch.Look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(b.withdrawn) != 1 || len(b.withdrawn[0]) != 1 || b.withdrawn[0][onH1] != 7 {
+		t.Errorf("withdrawn is %v, want once what was decided before event 7", b.withdrawn)
+	}
+	if len(b.lost) != 1 {
+		t.Errorf("declared lost %v; the failure to withdraw is no reason to do so again", b.lost)
+	}
+}
+
+// A program that has just come to wait for a host is looked at at once, with the same doubts as everybody.
+func TestHostWatchChecksOneProgram(t *testing.T) {
+	start := time.Now()
+	late := start.Add(time.Minute)
+	state := func(s reducer.State, host events.HostID) reducer.ProgramState {
+		p := reducer.NewProgramState(onH1, onH1.Build())
+		p.State, p.HostID = s, host
+		return p
+	}
+	for _, c := range []struct {
+		name   string
+		looked bool
+		listed []events.Heartbeat
+		alive  bool
+		err    error
+		at     time.Time
+		state  reducer.ProgramState
+		lost   int
+	}{
+		{name: "lost", looked: true, at: late, state: state(reducer.StateBuilding, "h1"), lost: 1},
+		{name: "listed", looked: true, listed: []events.Heartbeat{{HostID: "h1"}}, at: late, state: state(reducer.StateBuilding, "h1")},
+		{name: "not listed, but there", looked: true, alive: true, at: late, state: state(reducer.StateBuilding, "h1")},
+		{name: "the leader does not answer", looked: true, err: errors.New("no answer"), at: late, state: state(reducer.StateBuilding, "h1")},
+		{name: "too early", looked: true, at: start.Add(time.Second / 2), state: state(reducer.StateBuilding, "h1")},
+		{name: "nothing was looked at", at: late, state: state(reducer.StateBuilding, "h1")},
+		{name: "at rest", looked: true, at: late, state: state(reducer.StateStopped, "h1")},
+		{name: "on no host", looked: true, at: late, state: state(reducer.StateBuilding, "")},
+	} {
+		b := &hostBus{listed: c.listed, alive: c.alive, err: c.err}
+		watch := supervisor.NewHostWatch(b, time.Second, natstest.Log(t), start)
+		if c.looked {
+			if _, err := watch.Look(t.Context(), start); err != nil { // Too early to declare anything.
+				t.Fatal(err)
+			}
+		}
+		if err := watch.Check(t.Context(), c.state, c.at); !errors.Is(err, c.err) || len(b.lost) != c.lost {
+			t.Errorf("%s: %v, declared lost %v, want %d", c.name, err, b.lost, c.lost)
 		}
 	}
 }

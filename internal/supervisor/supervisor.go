@@ -48,12 +48,16 @@ type Supervisor struct {
 	name    string
 	log     *slog.Logger
 	metrics *Metrics
+	hosts   *HostWatch // nil looks after no hosts.
 }
 
 // New returns a supervisor. Its name tells it from others where they share a lease, so it must be unique.
 func New(bus Bus, name string, log *slog.Logger, metrics *Metrics) *Supervisor {
 	return &Supervisor{bus: bus, name: name, log: log, metrics: metrics}
 }
+
+// UseHosts makes Reconcile ask a watch about the hosts of the programs that it moves. It is called before anything else.
+func (s *Supervisor) UseHosts(w *HostWatch) { s.hosts = w }
 
 // Run reconciles until ctx ends, and returns when everything in hand is done.
 func (s *Supervisor) Run(ctx context.Context) error {
@@ -114,7 +118,18 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	if err := s.bus.Save(ctx, head, replace); err != nil {
 		return head, s.failed(id, err)
 	}
+	s.checkHost(ctx, head.State)
 	return head, nil
+}
+
+// checkHost finds a program that has just come to wait for a host which is lost. Where it cannot, the watch itself finds it later.
+func (s *Supervisor) checkHost(ctx context.Context, state reducer.ProgramState) {
+	if s.hosts == nil {
+		return
+	}
+	if err := s.hosts.Check(ctx, state, time.Now()); err != nil && ctx.Err() == nil {
+		s.log.Warn("cannot look after the host of a program now", "program", state.ID, "host", state.HostID, "error", err)
+	}
 }
 
 // replay folds what the log has after a checkpoint and returns the new one with the effects that are still to be done. It reads

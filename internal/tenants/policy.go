@@ -186,6 +186,7 @@ func supervisorPermissions(m Model) permissions {
 			"$JS.API.CONSUMER.CREATE." + wake + ".>", "$JS.API.CONSUMER.INFO." + wake + ".*",
 			"$JS.API.CONSUMER.MSG.NEXT." + wake + ".*", "$JS.ACK." + wake + ".>",
 			"$JS.API.CONSUMER.CREATE." + effects + ".>",
+			"$JS.API.STREAM.MSG.GET." + effects, "$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
 			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$O." + events.BucketSources + ".>",
 			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost),
 			events.UploadSubjects("*"),

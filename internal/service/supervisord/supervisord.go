@@ -51,6 +51,8 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 		return nil, fmt.Errorf("prepare the streams of Hersh: %w", err)
 	}
 	loop := supervisor.New(b, o.Name, o.Log, supervisor.NewMetrics(o.Registry))
+	watch := supervisor.NewHostWatch(b, b.HostTTL(), o.Log, time.Now())
+	loop.UseHosts(watch)
 	requests, err := api.Start(nc, b, loop, api.Options{
 		Version: service.Version(), Metadata: o.Metadata, Log: o.Log, Metrics: api.NewMetrics(o.Registry),
 	})
@@ -64,7 +66,6 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 			o.Log.Error("the supervisor stopped", "error", err)
 		}
 	})
-	watch := supervisor.NewHostWatch(b, b.HostTTL(), o.Log, time.Now())
 	s.group.Go(func() { watch.Run(loopCtx) })
 	return s, nil
 }
