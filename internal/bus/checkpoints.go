@@ -129,7 +129,8 @@ func (b *Bus) eachValue(ctx context.Context, bucket, keys string, fn func(key st
 	})
 }
 
-func (b *Bus) dropCheckpoint(ctx context.Context, id events.ProgramID) error {
+// DropCheckpoint removes the checkpoint of a program; one that is gone is fine.
+func (b *Bus) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
 	kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
 	if err == nil {
 		err = kv.Purge(ctx, events.CheckpointKey(id))

@@ -20,6 +20,8 @@ type Layout interface {
 	MakeRoom(ctx context.Context, id events.ProgramID) error
 	// Exists reports whether there is a log of the program, by the word of the server's meta layer.
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
+	// Head says how far the log of the program goes, by the word of its leader; events.ErrNoProgram says that there is none.
+	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	// Heads lists all programs and how far their logs go.
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
 	// Remove deletes the log of the program. One that is gone is fine.
@@ -55,14 +57,26 @@ func (l perProgram) MakeRoom(ctx context.Context, id events.ProgramID) error {
 }
 
 func (l perProgram) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
-	_, err := l.js.Stream(ctx, l.Stream(id))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	_, err := l.Head(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("look up stream %s: %w", l.Stream(id), err)
+	return err == nil, err
+}
+
+func (l perProgram) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
+	stream, err := l.js.Stream(ctx, l.Stream(id))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return events.Head{}, fmt.Errorf("look up stream %s: %w", l.Stream(id), events.ErrNoProgram)
 	}
-	return true, nil
+	if err != nil {
+		return events.Head{}, fmt.Errorf("look up stream %s: %w", l.Stream(id), err)
+	}
+	return headOf(id, stream.CachedInfo()), nil
+}
+
+func headOf(id events.ProgramID, info *jetstream.StreamInfo) events.Head {
+	return events.Head{ProgramID: id, Seq: info.State.LastSeq, Time: info.State.LastTime}
 }
 
 func (l perProgram) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
@@ -72,7 +86,7 @@ func (l perProgram) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
 		list := l.js.ListStreams(ctx, jetstream.WithStreamListSubject(events.SubjectsEvents))
 		for info := range list.Info() {
 			id, ok := events.ParseProgramStream(info.Config.Name)
-			if ok && !yield(events.Head{ProgramID: id, Seq: info.State.LastSeq, Time: info.State.LastTime}, nil) {
+			if ok && !yield(headOf(id, info), nil) {
 				return
 			}
 		}

@@ -140,6 +140,12 @@ func (b *Bus) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
 	return b.layout.Exists(ctx, id)
 }
 
+// Head says how far the log of a program goes, by the word of its leader; other reads may be answered by a copy that lags. A program
+// without a log is events.ErrNoProgram.
+func (b *Bus) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
+	return b.layout.Head(ctx, id)
+}
+
 // Heads lists all programs and how far their logs go.
 func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
 
@@ -155,7 +161,7 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 	if err != nil {
 		return fmt.Errorf("remove output of program %s: %w", id, err)
 	}
-	return b.dropCheckpoint(ctx, id)
+	return b.DropCheckpoint(ctx, id)
 }
 
 // Watch calls fn, one call at a time, after each event of a program that is stored from now on. Calls are merged while fn runs.

@@ -87,10 +87,23 @@ func (e *Executor) remove(ctx context.Context, c effects.Container) error {
 	return nil
 }
 
+// Away says that the bus was away: this host may have been declared lost. It takes no more work until a comparison that begins now
+// or later has succeeded, so that what is nobody's any more goes first.
+func (e *Executor) Away() { e.outages.Add(1) }
+
 // Compare holds the containers of this host against the logs, and then the programs that should run here against the
 // containers. It goes on past what fails and returns the errors together.
 func (e *Executor) Compare(ctx context.Context) error {
 	e.metrics.comparisons.Inc()
+	outages := e.outages.Load()
+	err := e.compare(ctx)
+	if err == nil {
+		e.compared.Store(max(outages, e.compared.Load()))
+	}
+	return err
+}
+
+func (e *Executor) compare(ctx context.Context) error {
 	containers, err := e.host.Containers(ctx)
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
@@ -129,8 +142,8 @@ func (e *Executor) checkMissing(ctx context.Context, id events.ProgramID) error 
 	return e.reportExit(ctx, effects.Container{ID: head.State.ContainerID, ProgramID: id, Attempt: head.State.Attempt})
 }
 
-// firstComparison compares until it succeeds once, or ctx ends.
-func (e *Executor) firstComparison(ctx context.Context) {
+// compareUntilDone compares until it succeeds once, or ctx ends.
+func (e *Executor) compareUntilDone(ctx context.Context) {
 	wait := retryAfter
 	for ctx.Err() == nil {
 		err := e.Compare(ctx)
@@ -154,8 +167,11 @@ func (e *Executor) compareLoop(ctx context.Context, now <-chan struct{}) {
 			}
 			return
 		case <-now:
-		case <-reconnected:
 		case <-ticker.C:
+		case <-reconnected:
+			e.Away()
+			e.compareUntilDone(ctx)
+			continue
 		}
 		if err := e.Compare(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("the comparison of Docker with the logs failed and comes again", "error", err)

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
@@ -27,6 +28,8 @@ var (
 	errBehind = errors.New("the log that was read ends before an event that is known to be in it")
 	// errNotDone says that the host could not try an effect to its end; it comes again.
 	errNotDone = errors.New("the host could not run it to its end")
+	// errAway says that this host must compare before it takes work: it may have been lost meanwhile, and its programs be elsewhere.
+	errAway = errors.New("the host was cut off and has not yet compared its containers with the logs")
 	// errUnwanted is the cause of the end of an effect that the log does not await any more.
 	errUnwanted = errors.New("the program does not wait for it any more")
 )
@@ -34,6 +37,7 @@ var (
 // Bus is what an executor needs of the bus; package bus documents the methods.
 type Bus interface {
 	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
+	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
 	// Watch calls fn, one call at a time, after each event of a program that is stored from now on, until stop is called, which
 	// waits for a call that is under way.
@@ -64,6 +68,8 @@ type Options struct {
 	BuildSlots int    // Builds of programs without a host at once; as many rebuilds of its own programs may run beside them.
 	RunSlots   int    // Starts and stops at once.
 	Version    string // Of Hersh, for the heartbeat.
+	// WithTimeout bounds a context; nil is context.WithTimeout. A simulation has a clock of its own.
+	WithTimeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 }
 
 // Executor runs effects on one host. It is safe for concurrent use.
@@ -76,10 +82,15 @@ type Executor struct {
 	metrics *Metrics
 	locks   keyLocks
 	started time.Time
+	// outages counts how often the bus was away, compared those of them that a comparison which succeeded has begun after.
+	outages, compared atomic.Uint64
 }
 
 // New returns the executor of a host. No two executors that run at once may have the same ID.
 func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, metrics *Metrics) *Executor {
+	if opts.WithTimeout == nil {
+		opts.WithTimeout = context.WithTimeout
+	}
 	opts.BuildSlots, opts.RunSlots = max(opts.BuildSlots, 1), max(opts.RunSlots, 1)
 	return &Executor{id: id, bus: bus, host: host, opts: opts, log: log.With("host", id), metrics: metrics, started: time.Now()}
 }
@@ -88,7 +99,7 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { e.beatLoop(ctx) })
-	e.firstComparison(ctx) // What is nobody's goes before new work comes.
+	e.compareUntilDone(ctx) // What is nobody's goes before new work comes.
 
 	compareNow := make(chan struct{}, 1)
 	exits := make(chan effects.Container, exitBuffer)
@@ -119,6 +130,9 @@ func (e *Executor) Run(ctx context.Context) error {
 // Handle runs what one transition decided and the log still awaits, and publishes the results. An error means that it must come
 // again; running it twice ends in the same place.
 func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) error {
+	if e.compared.Load() < e.outages.Load() {
+		return e.failed(id, seq, errAway)
+	}
 	pending, err := e.derive(ctx, id, seq)
 	if err != nil {
 		return e.failed(id, seq, err)
@@ -158,13 +172,29 @@ func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) 
 		return reducer.Pending{}, err
 	}
 	if head.Seq < seq {
-		return reducer.Pending{}, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, seq)
+		return reducer.Pending{}, e.whyBehind(ctx, id, head.Seq, seq)
 	}
 	pending, found := outstanding.At(seq)
 	if !found || pending.HostID != "" && pending.HostID != e.id {
 		return reducer.Pending{}, nil
 	}
 	return pending, nil
+}
+
+// whyBehind tells a read that lags, which an error brings again, from a message that names an event which is not there, which is
+// nil: nobody who read the log has published it, and it would come again for ever.
+func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, read, seq uint64) error {
+	head, err := e.bus.Head(ctx, id)
+	switch {
+	case errors.Is(err, events.ErrNoProgram):
+		return nil
+	case err != nil:
+		return err
+	case head.Seq >= seq:
+		return fmt.Errorf("%w (read to %d, expected %d)", errBehind, read, seq)
+	}
+	e.log.Warn("dropped an effects message that names an event which the log does not have", "program", id, "seq", seq, "log", head.Seq)
+	return nil
 }
 
 // replay folds the whole log of a program.
@@ -279,7 +309,7 @@ func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
 func (e *Executor) beatLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := beatEvery
-		if err := e.beat(ctx); err != nil && ctx.Err() == nil {
+		if err := e.Beat(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("cannot send a heartbeat", "error", err)
 			wait = retryAfter
 		}
@@ -287,13 +317,13 @@ func (e *Executor) beatLoop(ctx context.Context) {
 	}
 }
 
-func (e *Executor) beat(ctx context.Context) error {
-	// Docker may hang, but the host is there, and what it runs goes on: the heartbeat has time of its own.
-	describing, cancel := context.WithTimeout(ctx, beatEvery)
+// Beat sends one heartbeat. Docker may hang, but the host is there, and what it runs goes on: the heartbeat has time of its own.
+func (e *Executor) Beat(ctx context.Context) error {
+	describing, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	beat := e.host.Describe(describing)
 	cancel()
 	beat.HostID, beat.Started, beat.Version, beat.BuildSlots = e.id, e.started.UTC(), e.opts.Version, e.opts.BuildSlots
-	sending, cancel := context.WithTimeout(ctx, beatEvery)
+	sending, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
 	return e.bus.Beat(sending, beat)
 }

@@ -73,7 +73,9 @@ func (w *World) worldFault(f worldFault) {
 		w.mem.DropWake(id)
 	case checkpointLost:
 		w.fault("lost: checkpoint of %s", shortProgram(id))
-		w.mem.DropCheckpoint(id)
+		if err := w.mem.DropCheckpoint(background, id); err != nil {
+			panic(err) // A memory bus that was not told to fail does not.
+		}
 	case checkpointCorrupt:
 		w.fault("corrupt: checkpoint of %s", shortProgram(id))
 		w.mem.SetCheckpoint(id, reducer.Checkpoint{}, false)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +37,8 @@ type Bus interface {
 	Load(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, bool, error)
 	Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
+	DropCheckpoint(ctx context.Context, id events.ProgramID) error
+	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
 
 	Wakes(ctx context.Context, workers int, handle func(context.Context, events.ProgramID, uint64) error) error
@@ -217,8 +221,8 @@ func (s *Supervisor) sweepAndLog(ctx context.Context) {
 }
 
 // Sweep reconciles every program whose log does not end where its checkpoint does, by sequence and by time, and returns how many
-// there were. It goes
-// on past a program that fails, and returns the errors together.
+// there were. It removes the checkpoints of programs that were deleted. It goes on past a program that fails, and returns the errors
+// together.
 func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 	s.metrics.sweeps.Inc()
 	saved := map[events.ProgramID]reducer.Checkpoint{}
@@ -235,6 +239,7 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 			return found, errors.Join(append(failures, fmt.Errorf("sweep: %w", err))...)
 		}
 		cp := saved[head.ProgramID]
+		delete(saved, head.ProgramID)
 		if cp.Seq == head.Seq && (head.Seq == 0 || cp.Time.Equal(head.Time)) {
 			continue
 		}
@@ -247,7 +252,21 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 		}
 		failures = append(failures, err)
 	}
+	for _, id := range slices.Sorted(maps.Keys(saved)) {
+		failures = append(failures, s.forget(ctx, id))
+	}
 	return found, errors.Join(failures...)
+}
+
+// forget removes the checkpoint of a program without a log: whoever reconciles a program while it is deleted may save one last. No
+// list is trusted with that, since it may lag.
+func (s *Supervisor) forget(ctx context.Context, id events.ProgramID) error {
+	_, err := s.bus.Head(ctx, id)
+	if !errors.Is(err, events.ErrNoProgram) {
+		return err
+	}
+	s.log.Info("removing the checkpoint of a program that was deleted", "program", id)
+	return s.bus.DropCheckpoint(ctx, id)
 }
 
 // checkAhead deals with a checkpoint that claims more than there is. It may only have been saved after the heads were listed; if it

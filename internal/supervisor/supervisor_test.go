@@ -352,7 +352,9 @@ func TestSweepMendsEveryCheckpoint(t *testing.T) {
 	behind.Seq, behind.State = 2, reducer.NewProgramState(ids[1], ids[1].Build())
 	ahead, _, _ := b.Load(t.Context(), ids[3])
 	ahead.Seq, ahead.State.State = 40, reducer.StateStopped
-	b.DropCheckpoint(ids[0])
+	if err := b.DropCheckpoint(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
 	add(t, b.Memory, ids[1], events.UserStopRequested{}) // Its wake-up was lost.
 	b.SetCheckpoint(ids[2], reducer.Checkpoint{}, false)
 	b.SetCheckpoint(ids[3], ahead, true)
@@ -368,6 +370,40 @@ func TestSweepMendsEveryCheckpoint(t *testing.T) {
 	if found := sweep(t, s); found != 0 {
 		t.Errorf("a second sweep found %d programs", found)
 	}
+}
+
+// A supervisor that reconciles a program while it is deleted may save its checkpoint last. That is no sign of a program; nor is a list
+// that lacks one a sign that it was deleted.
+func TestSweepRemovesCheckpointsWithoutALog(t *testing.T) {
+	b := newRecorder()
+	kept, gone := program(t, b.Memory, 1, life(1)...), program(t, b.Memory, 2, life(1)...)
+	s := newSupervisor(t, b, "s1")
+	reconcile(t, s, kept, 5)
+	late, err := s.Reconcile(t.Context(), gone, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Remove(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Save(t.Context(), late, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newSupervisor(t, noHeads{b}, "s2").Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := b.Load(t.Context(), gone); found || err != nil {
+		t.Errorf("the checkpoint of a program that was deleted: %v, %v", found, err)
+	}
+	if _, found, err := b.Load(t.Context(), kept); !found || err != nil {
+		t.Errorf("the checkpoint of a program that a list lacks: %v, %v", found, err)
+	}
+}
+
+type noHeads struct{ *recorder }
+
+func (noHeads) Heads(context.Context) iter.Seq2[events.Head, error] {
+	return func(func(events.Head, error) bool) {}
 }
 
 func TestSweepGoesOnPastAFailure(t *testing.T) {

@@ -22,12 +22,14 @@ const deadline = 30 * time.Second
 // Bus is what supervisors and executors use of a bus, and what makes programs.
 type Bus interface {
 	supervisor.Bus
+	supervisor.HostBus
 	executor.Bus
 	Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error
 	Remove(ctx context.Context, id events.ProgramID) error
 }
 
-// System is a bus under test, and what is done to it. Its times must be short: an ack wait and a lease of about two seconds.
+// System is a bus under test, and what is done to it. Its times must be short: an ack wait, a lease and a heartbeat of about two
+// seconds.
 type System struct {
 	Bus     Bus
 	Restart func()                    // Restarts the server.
@@ -56,6 +58,7 @@ func Conformance(t *testing.T, fresh func(*testing.T) System) {
 		"RestartForgets":              testRestart,
 		"Watch":                       testWatch,
 		"Remove":                      testRemove,
+		"Heartbeats":                  testHeartbeats,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,6 +137,9 @@ func testUnknownProgram(t *testing.T, s System) {
 	if _, err := s.Bus.Append(t.Context(), id, events.UserStartRequested{}, ""); !errors.Is(err, events.ErrNoProgram) {
 		t.Errorf("append: %v, want ErrNoProgram", err)
 	}
+	if _, err := s.Bus.Head(t.Context(), id); !errors.Is(err, events.ErrNoProgram) {
+		t.Errorf("head: %v, want ErrNoProgram", err)
+	}
 	n := 0
 	for _, err := range s.Bus.Read(t.Context(), id, 0) {
 		if n++; !errors.Is(err, events.ErrNoProgram) {
@@ -168,10 +174,74 @@ func testHeads(t *testing.T, s System) {
 			t.Fatal(err)
 		}
 		got[head.ProgramID] = head.Seq
+		// The sweep holds it against the time that a checkpoint has from a read: they must be the same to the nanosecond.
+		if last := lastStored(t, s.Bus, head.ProgramID); last.IsZero() || !head.Time.Equal(last) {
+			t.Errorf("the head of %s is of %s, its last event of %s", head.ProgramID, head.Time, last)
+		}
+	}
+	for id, want := range map[events.ProgramID]uint64{one: 1, two: 2} {
+		if head, err := s.Bus.Head(t.Context(), id); err != nil || head.Seq != want || !head.Time.Equal(lastStored(t, s.Bus, id)) {
+			t.Errorf("the head of %s by its leader: %+v, %v; want event %d", id, head, err, want)
+		}
 	}
 	if len(got) != 2 || got[one] != 1 || got[two] != 2 {
 		t.Errorf("heads are %v, want 1 and 2", got)
 	}
+}
+
+// lastStored is when the last event of a log was stored, as a read of the log says.
+func lastStored(t *testing.T, b Bus, id events.ProgramID) time.Time {
+	t.Helper()
+	var last time.Time
+	for stored, err := range b.Read(t.Context(), id, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = stored.Time
+	}
+	return last
+}
+
+// testHeartbeats checks that hosts are listed with their last word, and are gone once they say nothing any more.
+func testHeartbeats(t *testing.T, s System) {
+	alive := func(host events.HostID) bool {
+		is, err := s.Bus.HostAlive(t.Context(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	listed := func() (all string) {
+		hosts, err := s.Bus.Hosts(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range hosts {
+			all += fmt.Sprint(host.HostID, host.Running, " ")
+		}
+		return all
+	}
+	if got := listed(); got != "" || alive("h1") {
+		t.Errorf("before any heartbeat: %q, h1 alive: %v", got, alive("h1"))
+	}
+	for _, beat := range []events.Heartbeat{{HostID: "h2"}, {HostID: "h1"}, {HostID: "h1", Running: 7}} {
+		if err := s.Bus.Beat(t.Context(), beat); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := listed(), "h17 h20 "; got != want {
+		t.Errorf("hosts are %q, want %q", got, want)
+	}
+	if !alive("h1") || !alive("h2") || alive("h3") {
+		t.Errorf("alive: h1 %v, h2 %v, h3 %v", alive("h1"), alive("h2"), alive("h3"))
+	}
+	eventually(t, "h2 is gone while h1 goes on", func() bool {
+		if err := s.Bus.Beat(t.Context(), events.Heartbeat{HostID: "h1"}); err != nil {
+			t.Fatal(err)
+		}
+		return !alive("h2") && listed() == "h10 "
+	})
+	eventually(t, "h1 is gone too", func() bool { return !alive("h1") && listed() == "" })
 }
 
 func checkpoint(id events.ProgramID, seq uint64, msg string) reducer.Checkpoint {
@@ -222,6 +292,14 @@ func testCheckpoints(t *testing.T, s System) {
 	}
 	if got := listed(t, s.Bus, "alice"); got != "mended" {
 		t.Errorf("checkpoints of alice once mended: %q", got)
+	}
+	for range 2 { // Again changes nothing.
+		if err := s.Bus.DropCheckpoint(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := listed(t, s.Bus, ""); got != "bob's" {
+		t.Errorf("checkpoints without the one that was dropped: %q", got)
 	}
 }
 

@@ -28,7 +28,8 @@ type Config struct {
 	AckWait       time.Duration    // After which work that says nothing is given to another.
 	Retry         time.Duration    // After which work that failed comes again.
 	LeaseTTL      time.Duration
-	EventsPerType int // Of one program; more are refused.
+	HostTTL       time.Duration // Of a heartbeat.
+	EventsPerType int           // Of one program; more are refused.
 }
 
 // Memory is a model of the bus: the logs, work queues and buckets of one JetStream server, without goroutines of its own. It
@@ -44,7 +45,7 @@ type Memory struct {
 	effects     queue
 	checkpoints map[events.ProgramID]saved
 	leases      map[string]lease
-	beats       map[events.HostID]events.Heartbeat
+	beats       map[events.HostID]beat
 	watchers    map[int]watcher
 	nextWatcher int
 	published   int
@@ -74,6 +75,11 @@ type lease struct {
 	until  time.Time
 }
 
+type beat struct {
+	said  events.Heartbeat
+	until time.Time
+}
+
 type watcher struct {
 	id events.ProgramID
 	fn func()
@@ -93,13 +99,16 @@ func NewMemory(cfg Config) *Memory {
 	if cfg.LeaseTTL == 0 {
 		cfg.LeaseTTL = 45 * time.Second
 	}
+	if cfg.HostTTL == 0 {
+		cfg.HostTTL = 30 * time.Second
+	}
 	if cfg.EventsPerType == 0 {
 		cfg.EventsPerType = 10_000
 	}
 	return &Memory{
 		cfg: cfg, changed: make(chan struct{}),
 		programs: map[events.ProgramID]*program{}, checkpoints: map[events.ProgramID]saved{},
-		leases: map[string]lease{}, beats: map[events.HostID]events.Heartbeat{}, watchers: map[int]watcher{},
+		leases: map[string]lease{}, beats: map[events.HostID]beat{}, watchers: map[int]watcher{},
 	}
 }
 
@@ -221,6 +230,19 @@ func (m *Memory) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
 	}
 }
 
+// Head says how far the log of a program goes.
+func (m *Memory) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
+	log, err := m.log(ctx, id)
+	if err != nil {
+		return events.Head{}, fmt.Errorf("look up log of %s: %w", id, err)
+	}
+	head := events.Head{ProgramID: id}
+	if n := len(log); n > 0 {
+		head.Seq, head.Time = log[n-1].Seq, log[n-1].Time
+	}
+	return head, nil
+}
+
 // Remove deletes a program: its log and its checkpoint.
 func (m *Memory) Remove(_ context.Context, id events.ProgramID) error {
 	m.mu.Lock()
@@ -252,6 +274,17 @@ func (m *Memory) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) 
 	if old := m.checkpoints[cp.State.ID]; !old.readable || old.cp.Seq <= cp.Seq || replace {
 		m.checkpoints[cp.State.ID] = saved{cp: cp, readable: true}
 	}
+	return nil
+}
+
+// DropCheckpoint removes the checkpoint of a program; one that is gone is fine.
+func (m *Memory) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.checkpoints, id)
 	return nil
 }
 
@@ -300,12 +333,41 @@ func (m *Memory) Lease(ctx context.Context, name, holder string) (bool, error) {
 	return true, nil
 }
 
-// Beat stores the heartbeat of a host.
-func (m *Memory) Beat(_ context.Context, beat events.Heartbeat) error {
+// Beat stores the heartbeat of a host, until no other follows within the TTL.
+func (m *Memory) Beat(ctx context.Context, said events.Heartbeat) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.beats[beat.HostID] = beat
+	m.beats[said.HostID] = beat{said: said, until: m.cfg.Now().Add(m.cfg.HostTTL)}
 	return nil
+}
+
+// Hosts returns the last heartbeat of each host that is there, sorted by ID.
+func (m *Memory) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var hosts []events.Heartbeat
+	for _, id := range slices.Sorted(maps.Keys(m.beats)) {
+		if m.cfg.Now().Before(m.beats[id].until) {
+			hosts = append(hosts, m.beats[id].said)
+		}
+	}
+	return hosts, nil
+}
+
+// HostAlive reports whether a host's heartbeat is there.
+func (m *Memory) HostAlive(ctx context.Context, host events.HostID) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cfg.Now().Before(m.beats[host].until), nil
 }
 
 // PublishEffects publishes the effects of one transition to the queue of their host.

@@ -175,13 +175,6 @@ func (m *Memory) SetCheckpoint(id events.ProgramID, cp reducer.Checkpoint, reada
 	m.checkpoints[id] = saved{cp: cp, readable: readable}
 }
 
-// DropCheckpoint loses the checkpoint of a program.
-func (m *Memory) DropCheckpoint(id events.ProgramID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.checkpoints, id)
-}
-
 // Waiting counts the messages in the queues, in flight or not.
 func (m *Memory) Waiting() (wakes, effects int) {
 	m.mu.Lock()
@@ -189,18 +182,17 @@ func (m *Memory) Waiting() (wakes, effects int) {
 	return len(m.wakes.messages), len(m.effects.messages)
 }
 
-// NextDue is when the next message that is not due now will be; false when there is none.
-func (m *Memory) NextDue() (time.Time, bool) {
+// WaitingFor counts the messages in the queues of one host, in flight or not.
+func (m *Memory) WaitingFor(host events.HostID) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.cfg.Now()
-	var next time.Time
-	for _, msg := range slices.Concat(m.wakes.messages, m.effects.messages) {
-		if msg.due.After(now) && (next.IsZero() || msg.due.Before(next)) {
-			next = msg.due
+	n := 0
+	for _, msg := range m.effects.messages {
+		if msg.subject == events.EffectsSubject(host, events.ClassBuild) || msg.subject == events.EffectsSubject(host, events.ClassRun) {
+			n++
 		}
 	}
-	return next, !next.IsZero()
+	return n
 }
 
 // Published counts the events and effects messages that were stored, repeated keys not counted.
