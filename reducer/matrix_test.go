@@ -1,9 +1,12 @@
 package reducer_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -124,4 +127,17 @@ func place(eff effects.Effect) string {
 		host = "any"
 	}
 	return fmt.Sprintf("%s/%d", host, p.Attempt)
+}
+
+// TestVersionFollowsTheRules fails when a log folds to something else than before. Then raise Version, so that no service goes on from a
+// checkpoint of the older rules, and put the new sum here. A state or event that is only new in the matrix needs the new sum alone.
+func TestVersionFollowsTheRules(t *testing.T) {
+	const version, want = 2, "a5db74a12b5c089cb960d7fe05e04d727d7065d26f57fc491002e9254ef1ed25"
+	sum := sha256.New()
+	for _, origin := range []string{"", "origin: attempt", "origin: host", "origin: none"} {
+		sum.Write([]byte(matrix(origin)))
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); reducer.Version != version || got != want {
+		t.Errorf("the rules are version %d with the sum %s, want version %d with %s", reducer.Version, got, version, want)
+	}
 }

@@ -29,6 +29,10 @@ type Step struct {
 // sequence, type and bytes.
 type Digest string
 
+// Version is that of the rules by which a log is folded. It is raised with every change that gives a log another fold than before, so
+// that no service goes on from a checkpoint that was made by other rules.
+const Version = 2
+
 // Checkpoint is the fold of a log up to one sequence. It is a cache: the log gives the same one again.
 type Checkpoint struct {
 	Seq    uint64       `json:"seq"` // Of the last event folded in; 0 is none.

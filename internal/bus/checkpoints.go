@@ -45,19 +45,26 @@ func (b *Bus) loadRevision(ctx context.Context, id events.ProgramID) (reducer.Ch
 	return cp, entry.Revision(), err
 }
 
+// savedCheckpoint is a checkpoint as it is stored, with the version of the rules that it was folded by.
+type savedCheckpoint struct {
+	Version int `json:"version"`
+	reducer.Checkpoint
+}
+
 func decodeCheckpoint(id events.ProgramID, data []byte) (reducer.Checkpoint, error) {
-	var cp reducer.Checkpoint
-	if err := json.Unmarshal(data, &cp); err != nil || cp.State.ID != id || cp.Seq == 0 {
+	var saved savedCheckpoint
+	err := json.Unmarshal(data, &saved)
+	if err != nil || saved.Version != reducer.Version || saved.State.ID != id || saved.Seq == 0 {
 		return reducer.Checkpoint{}, fmt.Errorf("load checkpoint of %s: %w", id, errUnreadable)
 	}
-	return cp, nil
+	return saved.Checkpoint, nil
 }
 
 // Save stores a checkpoint, unless the one that is there is of a later sequence. With replace it stores it in any case: the one
 // that is there is known to be wrong.
 func (b *Bus) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error {
 	id := cp.State.ID
-	data, err := json.Marshal(cp)
+	data, err := json.Marshal(savedCheckpoint{reducer.Version, cp})
 	if err != nil {
 		return fmt.Errorf("save checkpoint of %s: %w", id, err)
 	}

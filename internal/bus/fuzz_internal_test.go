@@ -18,14 +18,14 @@ func FuzzCheckpoint(f *testing.F) {
 	cp.Seq, cp.Time = 3, time.Unix(1, 0).UTC()
 	for _, state := range []reducer.State{reducer.StateCreated, reducer.StateReady, reducer.StateError, reducer.StateStopping} {
 		cp.State.State = state
-		data, err := json.Marshal(cp)
+		data, err := json.Marshal(savedCheckpoint{reducer.Version, cp})
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(data, "UserStopRequested", []byte(`{}`))
 		f.Add(data, "RuntimeExited", []byte(`{"exitCode":3,"attempt":1}`))
 	}
-	for _, seed := range []string{``, `null`, `{}`, `{"seq":-1}`, `{"seq":1,"state":{"id":"` + string(id) + `"},"digest":"zz"}`, `{"state":[]}`} {
+	for _, seed := range []string{``, `null`, `{}`, `{"seq":-1}`, `{"version":2,"seq":1,"state":{"id":"` + string(id) + `"},"digest":"zz"}`, `{"state":[]}`} {
 		f.Add([]byte(seed), "HostLost", []byte(`{"hostId":"h1"}`))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, typ string, event []byte) {
@@ -39,7 +39,7 @@ func FuzzCheckpoint(f *testing.F) {
 		if cp.State.ID != id || cp.Seq == 0 {
 			t.Fatalf("the checkpoint is one of %q at %d", cp.State.ID, cp.Seq)
 		}
-		text, err := json.Marshal(cp)
+		text, err := json.Marshal(savedCheckpoint{reducer.Version, cp})
 		if err != nil {
 			t.Fatal(err)
 		}

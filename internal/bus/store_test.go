@@ -52,7 +52,9 @@ func TestUnreadableCheckpointsAreNone(t *testing.T) {
 	id, _ := bustest.NewProgram("alice", 1)
 	other, _ := bustest.NewProgram("alice", 2)
 	for _, value := range []string{"", "{", "null", "{}", `{"seq":3}`, "\xff",
-		fmt.Sprintf(`{"seq":3,"state":{"id":%q,"state":"Ready","buildId":""},"digest":""}`, other)} {
+		fmt.Sprintf(`{"version":%d,"seq":3,"state":{"id":%q,"state":"Ready","buildId":""},"digest":""}`, reducer.Version, other),
+		fmt.Sprintf(`{"version":%d,"seq":3,"state":{"id":%q,"state":"Ready","buildId":""},"digest":""}`, reducer.Version+1, id), // Folded by other rules.
+		fmt.Sprintf(`{"seq":3,"state":{"id":%q,"state":"Ready","buildId":""},"digest":""}`, id)} {
 		spoil(t, srv, id, value)
 		if cp, found, err := b.Load(t.Context(), id); found || err != nil {
 			t.Errorf("checkpoint %q loads as %+v, %v", value, cp, err)
