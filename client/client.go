@@ -54,12 +54,14 @@ func (e *Error) Is(target error) bool {
 
 // Client talks to Hersh over a NATS connection. It is safe for concurrent use.
 type Client struct {
-	nc   *nats.Conn
-	owns bool
+	nc      *nats.Conn
+	denials *denials
+	owns    bool
 }
 
-// New returns a client on a connection, which stays the caller's to close.
-func New(nc *nats.Conn) *Client { return &Client{nc: nc} }
+// New returns a client on a connection, which stays the caller's to close. It hears of the connection's errors before the error handler
+// that is set by then, so make one client of a connection, and not one for each request.
+func New(nc *nats.Conn) *Client { return &Client{nc: nc, denials: watchDenials(nc)} }
 
 // Connect connects to a NATS server. The connection is closed by Close; it comes back by itself when it is lost.
 func Connect(url string, opts ...nats.Option) (*Client, error) {
@@ -72,7 +74,9 @@ func Connect(url string, opts ...nats.Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
 	}
-	return &Client{nc: nc, owns: true}, nil
+	c := New(nc)
+	c.owns = true
+	return c, nil
 }
 
 // Close closes the connection if Connect made it.
@@ -109,7 +113,7 @@ func (c *Client) request(ctx context.Context, subject string, req, reply any) er
 
 // ask sends one request and returns the reply, or the error that the reply tells.
 func (c *Client) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
-	answer, err := c.nc.RequestMsgWithContext(ctx, msg)
+	answer, err := c.exchange(ctx, msg)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +125,17 @@ func (c *Client) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 		return nil, &Error{Code: code, Message: answer.Header.Get(micro.ErrorHeader)}
 	}
 	return answer, nil
+}
+
+// exchange sends a message and returns its answer, whatever it says. One that the server denies is a *DeniedError, at once.
+func (c *Client) exchange(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+	ctx, done := c.denials.expect(ctx, msg.Subject)
+	defer done()
+	answer, err := c.nc.RequestMsgWithContext(ctx, msg)
+	if denied := (*DeniedError)(nil); err != nil && errors.As(context.Cause(ctx), &denied) {
+		return nil, denied
+	}
+	return answer, err
 }
 
 // retry calls fn until it succeeds, fails for good, or has been tried often enough. It returns the last error.

@@ -67,7 +67,7 @@ type pubAck struct {
 }
 
 func (c *Client) publishOnce(ctx context.Context, id events.ProgramID, msg *nats.Msg) (uint64, error) {
-	answer, err := c.nc.RequestMsgWithContext(ctx, msg)
+	answer, err := c.exchange(ctx, msg)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return 0, c.whyNoResponders(ctx, id, err)
 	}

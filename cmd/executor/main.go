@@ -43,9 +43,6 @@ type flags struct {
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
 
-// defaultServer is where a server is looked for that nobody named.
-const defaultServer = "nats://127.0.0.1:4222"
-
 func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("executor"), kong.Description("Runs programs on this Docker host, as the log of each decides."),
@@ -129,7 +126,7 @@ func networkMode(flag string) string {
 
 func (f *flags) dial(ctx context.Context, hostID events.HostID, log *slog.Logger) (nc *nats.Conn, err error) {
 	err = service.Retry(ctx, func(context.Context) error {
-		url, access, err := f.Resolve(f.Server, f.Server == defaultServer)
+		url, access, err := f.Resolve(f.Server)
 		if err != nil {
 			return err
 		}

@@ -49,6 +49,13 @@ func (cmd *auditCmd) Run(a *app) error {
 		return err
 	}
 	defer c.Close()
+	tenant, err := c.Tenant(a.ctx)
+	if err != nil {
+		return err
+	}
+	if tenant != "" {
+		return sentence("an audit reads the logs and the read model themselves, which only an operator may: use the provisioner's key.")
+	}
 	b, err := bus.New(c.Conn(), slog.New(slog.DiscardHandler), bus.Options{})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -21,15 +22,18 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/natsserver"
 	"github.com/rlaaudgjs5638/hersh/internal/service"
 	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 )
 
 type devCmd struct {
-	Dir      string `help:"Folder for everything that is kept." default:"~/.hersh" type:"path"`
-	Listen   string `help:"Address of the NATS server; port 0 is any free one." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
-	Runtime  string `help:"Container runtime: runsc is gVisor; runc is a weaker sandbox." enum:"runsc,runc" default:"runsc"`
-	Fake     bool   `help:"Run no containers: everything is only pretended, without Docker."`
-	Http     string `help:"Address for /healthz, /readyz and /metrics. Default: off." placeholder:"HOST:PORT"`
-	LogLevel string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"warn"`
+	Dir      string   `help:"Folder for everything that is kept." default:"~/.hersh" type:"path"`
+	Listen   string   `help:"Address of the NATS server; port 0 is any free one." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
+	Runtime  string   `help:"Container runtime: runsc is gVisor; runc is a weaker sandbox." enum:"runsc,runc" default:"runsc"`
+	Secure   bool     `help:"As for tenants: accounts, keys and TLS as 'hersh tenants' makes them, kept in a folder of their own below --dir."`
+	Tenant   []string `help:"With --secure: who is let in." default:"alice,bob" placeholder:"NAME"`
+	Fake     bool     `help:"Run no containers: everything is only pretended, without Docker."`
+	Http     string   `help:"Address for /healthz, /readyz and /metrics. Default: off." placeholder:"HOST:PORT"`
+	LogLevel string   `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"warn"`
 }
 
 // syncAlways is what `hersh doctor` is told of the NATS server of this process.
@@ -44,8 +48,11 @@ func (cmd *devCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if ip := net.ParseIP(host); !cmd.Secure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		a.note("hersh: nothing here asks for a password: whoever reaches %s can run programs on this machine.", cmd.Listen)
+	}
+	if cmd.Secure {
+		cmd.Dir = filepath.Join(cmd.Dir, "secure") // Apart, host and all: a host belongs to one bus.
 	}
 	unlock, err := lockDir(cmd.Dir)
 	if err != nil {
@@ -56,31 +63,77 @@ func (cmd *devCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	srv, err := startNATS(cmd.Dir, host, port, log)
+	srv, err := cmd.startServer(a.ctx, host, port, hostID, log)
 	if err != nil {
 		return err
 	}
 	defer srv.Shutdown()
-	nc, err := bus.Dial(srv.URL(), "hersh dev", log)
+	return cmd.serve(a, srv, hostID, log)
+}
+
+// devServer is the NATS server of hersh dev.
+type devServer struct {
+	*natsserver.Server
+	keys *tenants.Dir // Where everybody's keys are; nil where nothing asks for one.
+	log  *slog.Logger
+}
+
+// dial connects a part of Hersh as the user whose key is so called.
+func (s *devServer) dial(key string) (*nats.Conn, error) {
+	var access bus.Access
+	if s.keys != nil {
+		access = bus.Access{NKey: s.keys.KeyFile(key), TLSCA: s.keys.CertFile()}
+	}
+	url, opts, err := access.Resolve(s.URL())
+	if err != nil {
+		return nil, err
+	}
+	return bus.Dial(url, "hersh dev, "+key, s.log, opts...)
+}
+
+// bus says how the parts use the bus: with keys, none of them may make what all share.
+func (s *devServer) bus() bus.Options { return bus.Options{Bind: s.keys != nil} }
+
+// startServer starts the NATS server.
+func (cmd *devCmd) startServer(ctx context.Context, host string, port int, hostID events.HostID, log *slog.Logger) (*devServer, error) {
+	if err := probe(host, port); err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = -1 // As NATS spells any free one.
+	}
+	if cmd.Secure {
+		return cmd.startSecure(ctx, host, port, hostID, log)
+	}
+	srv, err := natsserver.Start(natsserver.Options{Dir: filepath.Join(cmd.Dir, "nats"), Host: host, Port: port, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &devServer{Server: srv, log: log}, nil
+}
+
+// serve runs the supervisor and the executor until Ctrl-C.
+func (cmd *devCmd) serve(a *app, srv *devServer, hostID events.HostID, log *slog.Logger) error {
+	registry := service.NewRegistry()
+	nc, err := srv.dial(tenants.Supervisor)
 	if err != nil {
 		return err
 	}
 	defer closeConn(nc)
-	return cmd.serve(a, nc, hostID, log)
-}
-
-// serve runs the supervisor and the executor until Ctrl-C.
-func (cmd *devCmd) serve(a *app, nc *nats.Conn, hostID events.HostID, log *slog.Logger) error {
-	registry := service.NewRegistry()
 	sup, err := supervisord.Start(a.ctx, nc, supervisord.Options{
-		Name: string(hostID), Log: log, Registry: registry, Metadata: map[string]string{metaSync: syncAlways},
+		Name: string(hostID), Bus: srv.bus(), Log: log, Registry: registry, Metadata: map[string]string{metaSync: syncAlways},
 	})
 	if err != nil {
 		return err
 	}
 	defer sup.Stop()
-	exec, err := startExecutor(a.ctx, nc, executorOptions{
-		hostID: hostID, dir: cmd.Dir, runtime: cmd.Runtime, fake: cmd.Fake, log: log, registry: registry,
+	hostConn, err := srv.dial(tenants.HostKeyName(hostID))
+	if err != nil {
+		return err
+	}
+	defer closeConn(hostConn)
+	exec, err := startExecutor(a.ctx, hostConn, executorOptions{
+		hostID: hostID, bus: srv.bus(), dir: cmd.Dir, runtime: cmd.Runtime, fake: cmd.Fake, log: log, registry: registry,
 	})
 	if err != nil {
 		return err
@@ -91,17 +144,18 @@ func (cmd *devCmd) serve(a *app, nc *nats.Conn, hostID events.HostID, log *slog.
 		return err
 	}
 	defer monitor.Stop()
-	if err := cmd.banner(a, nc.ConnectedUrl(), monitor.Addr()); err != nil {
+	if err := cmd.banner(a, srv, monitor.Addr()); err != nil {
 		return err
 	}
-	<-a.ctx.Done()
+	srv.reloadUntil(a.ctx)
 	if !a.json() {
 		a.note("Stopping. What is in hand is finished or handed back; containers go on running.")
 	}
 	return nil
 }
 
-func (cmd *devCmd) banner(a *app, url, monitor string) error {
+func (cmd *devCmd) banner(a *app, srv *devServer, monitor string) error {
+	url := srv.URL()
 	if a.json() {
 		return a.print(map[string]string{"server": url, "dir": cmd.Dir})
 	}
@@ -112,10 +166,6 @@ func (cmd *devCmd) banner(a *app, url, monitor string) error {
 	case cmd.Runtime == "runc":
 		runtime = "runc: programs share this machine's kernel, a weaker sandbox than gVisor"
 	}
-	server := ""
-	if url != "nats://127.0.0.1:4222" {
-		server = "  export NATS_URL=" + url + "\n"
-	}
 	fmt.Fprintf(a.out, `Hersh is running.
 
   NATS server  %s
@@ -124,6 +174,13 @@ func (cmd *devCmd) banner(a *app, url, monitor string) error {
 `, url, runtime, cmd.Dir)
 	if monitor != "" {
 		fmt.Fprintf(a.out, "  metrics      http://%s/metrics\n", monitor)
+	}
+	if srv.keys != nil {
+		return cmd.secureBanner(a, srv)
+	}
+	server := ""
+	if url != bus.DefaultServer {
+		server = "  export NATS_URL=" + url + "\n"
 	}
 	_, err := fmt.Fprintf(a.out, `
 In another terminal:
@@ -190,20 +247,17 @@ func devHostID(dir string) (events.HostID, error) {
 	return id, nil
 }
 
-func startNATS(dir, host string, port int, log *slog.Logger) (*natsserver.Server, error) {
-	// Asked beforehand: the server itself would say it in its log only, after a minute.
-	probe, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+// probe says what is wrong with an address beforehand: the server itself would say it in its log only, after a minute.
+func probe(host string, port int) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, sentence(fmt.Sprintf("port %d of %s is in use. Another NATS server or `hersh dev` may run there; stop it, or choose another with --listen.", port, host))
+		return sentence(fmt.Sprintf("port %d of %s is in use. Another NATS server or `hersh dev` may run there; stop it, or choose another with --listen.", port, host))
 	case err != nil:
-		return nil, sentence(fmt.Sprintf("cannot listen on %s port %d: %s.", host, port, rootCause(err)))
+		return sentence(fmt.Sprintf("cannot listen on %s port %d: %s.", host, port, rootCause(err)))
 	}
-	_ = probe.Close() // Nothing came of it.
-	if port == 0 {
-		port = -1
-	}
-	return natsserver.Start(natsserver.Options{Dir: filepath.Join(dir, "nats"), Host: host, Port: port, Log: log})
+	_ = l.Close() // Nothing came of it.
+	return nil
 }
 
 // closeConn waits until the connection is closed: its callbacks may still run.

@@ -16,17 +16,30 @@ import (
 	docker "github.com/rlaaudgjs5638/hersh/effects/runtime"
 
 	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/dockertest"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
 // TestDevOnDocker runs hersh dev as it is, with containers: a program that ends at once is built, started, and ends with code 0.
 func TestDevOnDocker(t *testing.T) {
+	t.Run("open", func(t *testing.T) { testDevOnDocker(t, false) })
+	t.Run("secure", func(t *testing.T) { testDevOnDocker(t, true) })
+}
+
+func testDevOnDocker(t *testing.T, secure bool) {
 	d := dockertest.Require(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	url, stop := startDev(t, devCmd{Dir: dir, Listen: "127.0.0.1:0", Runtime: d.Runtime(), LogLevel: "warn"})
+	url, stop := startDev(t, devCmd{Dir: dir, Listen: "127.0.0.1:0", Runtime: d.Runtime(), LogLevel: "warn", Secure: secure, Tenant: []string{"alice"}})
+	var access bus.Access
+	if secure {
+		dir = filepath.Join(dir, "secure")
+		keys := tenants.In(filepath.Join(dir, "nats"))
+		access = bus.Access{NKey: keys.KeyFile(tenants.TenantKeyName("alice")), TLSCA: keys.CertFile()}
+	}
 	t.Cleanup(func() { cleanHost(t, dir) })
 	defer stop()
 
@@ -37,7 +50,11 @@ func TestDevOnDocker(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(src, "end"), program, 0o755)
 	writeFile(t, filepath.Join(src, "Dockerfile"), []byte("FROM scratch\nCOPY end /end\nCMD [\"/end\"]\n"), 0o644)
-	c, err := client.Connect(url)
+	url, opts, err := access.Resolve(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Connect(url, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,10 @@ func (r *doctor) bus() {
 	defer c.Close()
 	r.tell("NATS", fine, fmt.Sprintf("%s, server %s, version %s", redact(c.Conn().ConnectedUrlRedacted()),
 		c.Conn().ConnectedServerName(), c.Conn().ConnectedServerVersion()), "")
+	if tenant, err := c.Tenant(r.a.ctx); err == nil && tenant != "" {
+		r.tenant(c, tenant)
+		return
+	}
 	js, err := jetstream.New(c.Conn())
 	if err == nil {
 		err = r.jetStream(js)
@@ -119,6 +123,22 @@ func (r *doctor) bus() {
 	r.streams(js)
 	r.supervisor(c.Conn())
 	r.executors(c)
+}
+
+// tenant checks what a tenant can see.
+func (r *doctor) tenant(c *client.Client, tenant events.UserID) {
+	r.skip("this is the key of tenant "+string(tenant)+": only an operator sees it", "JetStream", "sync", "streams", "executors")
+	ctx, cancel := context.WithTimeout(r.a.ctx, doctorTimeout)
+	defer cancel()
+	programs := 0
+	for _, err := range c.List(ctx, tenant) {
+		if err != nil {
+			r.tell("supervisor", failed, r.a.explain(err), "ask who operates this Hersh")
+			return
+		}
+		programs++
+	}
+	r.tell("supervisor", fine, fmt.Sprintf("answers; %s", count(programs, "program")), "")
 }
 
 func (r *doctor) jetStream(js jetstream.JetStream) error {

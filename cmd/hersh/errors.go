@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 )
 
@@ -53,11 +55,14 @@ func (a *app) explain(err error) string {
 	var said sentence
 	var connect *connectError
 	var refused *client.Error
+	var denied *client.DeniedError
 	switch {
 	case errors.As(err, &said):
 		return string(said)
 	case errors.As(err, &connect):
 		return explainConnect(connect)
+	case errors.As(err, &denied):
+		return explainDenied(denied)
 	case errors.Is(err, client.ErrUnavailable):
 		return fmt.Sprintf("the NATS server at %s answers, but no supervisor of Hersh does. Start one with `hersh dev` or the supervisor service.", redact(a.Server))
 	case errors.Is(err, client.ErrNoProgram):
@@ -75,10 +80,29 @@ func (a *app) explain(err error) string {
 	return fmt.Sprintf("%s. (--verbose shows more.)", strings.TrimSuffix(rootCause(err).Error(), "."))
 }
 
+// explainDenied says whose key would be allowed to.
+func explainDenied(e *client.DeniedError) string {
+	tokens := strings.Split(e.Subject, ".")
+	if len(tokens) > 3 && tokens[0] == "hersh" {
+		if user, err := events.ParseUserID(tokens[2]); err == nil {
+			return fmt.Sprintf("your key may not act for user %s: a tenant acts in their own name only. Name yourself, or use the key of %s with --nkey.", user, user)
+		}
+	}
+	if strings.HasPrefix(e.Subject, "_INBOX") {
+		return "your key may not hear answers at " + e.Subject + ". With --nkey the right inbox is found by itself; a NATS context must name it as inbox_prefix."
+	}
+	return "your key may not do this; it is for operators. Use the provisioner's key with --nkey."
+}
+
 func explainConnect(e *connectError) string {
+	var unverified *tls.CertificateVerificationError
 	switch {
+	case errors.As(e.err, &unverified):
+		return fmt.Sprintf("the certificate of the NATS server at %s cannot be trusted: %s. Name the certificate that it is checked by with --tls-ca.", e.server, unverified.Err)
+	case errors.Is(e.err, nats.ErrSecureConnWanted):
+		return fmt.Sprintf("the NATS server at %s does not speak TLS; give its address as nats://, without --tls-ca, if that is as it should be.", e.server)
 	case errors.Is(e.err, nats.ErrAuthorization), errors.Is(e.err, nats.ErrAuthExpired):
-		return fmt.Sprintf("the NATS server at %s does not let you in; check the user and password in --server.", e.server)
+		return fmt.Sprintf("the NATS server at %s does not let you in; check the key (--nkey, --creds or --context), or the user and password in --server.", e.server)
 	case errors.Is(e.err, nats.ErrNoServers), errors.Is(e.err, nats.ErrTimeout):
 		return fmt.Sprintf("no NATS server answers at %s. Start Hersh with `hersh dev`, or say where it runs with --server or NATS_URL.", e.server)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/service/executord"
 )
 
@@ -24,6 +25,7 @@ const (
 
 type executorOptions struct {
 	hostID   events.HostID
+	bus      bus.Options
 	dir      string // The folder of hersh dev.
 	runtime  string
 	fake     bool
@@ -41,7 +43,7 @@ func startExecutor(ctx context.Context, nc *nats.Conn, o executorOptions) (*exec
 	defer cancel()
 	exec, err := executord.Start(ctx, nc, executord.Options{
 		HostID: o.hostID, Dir: dir, Runtime: o.runtime, Fake: o.fake,
-		BuildSlots: devBuildSlots, RunSlots: devRunSlots, Log: o.log, Registry: o.registry,
+		BuildSlots: devBuildSlots, RunSlots: devRunSlots, Bus: o.bus, Log: o.log, Registry: o.registry,
 	})
 	switch {
 	case errors.Is(err, executord.ErrNoRuntime) && o.runtime == compose.RuntimeRunsc:

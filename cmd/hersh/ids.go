@@ -20,8 +20,12 @@ func (a *app) program(c *client.Client, arg string) (events.ProgramID, error) {
 	if arg == "" || strings.Trim(arg, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		return "", wrongUsage("%.100q is not a program ID, nor a part of one: those are made of a-z, 0-9 and '-'", arg)
 	}
+	tenant, err := c.Tenant(a.ctx) // Who may list no programs but their own.
+	if err != nil {
+		return "", err
+	}
 	var found []events.ProgramID
-	for cp, err := range c.List(a.ctx, "") {
+	for cp, err := range c.List(a.ctx, tenant) {
 		if err != nil {
 			return "", err
 		}

@@ -69,11 +69,8 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// defaultServer is where a server is looked for that nobody named.
-const defaultServer = "nats://127.0.0.1:4222"
-
 type globals struct {
-	Server string `help:"URL of the NATS server; default ${default}." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	Server string `help:"URL of the NATS server; default ${default}, or that of --context." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
 	bus.Access
 	Output  string `short:"o" help:"What to print: a table for people, or json." enum:"table,json" default:"table"`
 	Verbose bool   `short:"v" help:"Show errors with all their causes."`

@@ -20,6 +20,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 )
 
 // The scripts run this very test binary as the command hersh, in processes of its own.
@@ -40,8 +41,9 @@ func (l leakChecked) Run() int {
 	return code
 }
 
-// TestScripts runs each script against a Hersh of its own, in this process, whose host only pretends. A script whose name begins with
-// dev- starts its own.
+// TestScripts runs each script against a Hersh of its own, in this process, whose host only pretends: on a server that asks for nothing,
+// and, as an operator, on one with accounts, keys and TLS. A script whose name begins with dev- starts its own; one that begins with
+// tenant- is run as tenant alice.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -49,21 +51,38 @@ func TestScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := &script{t: t}
-			if !strings.HasPrefix(name, "dev-") {
-				s.stack = hershtest.Start(t, scriptHandler(name))
-			}
-			testscript.Run(t, testscript.Params{
-				Files: []string{file}, Setup: s.setup, RequireExplicitExec: true, RequireUniqueNames: true,
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"capture": cmdCapture, "exitcode": cmdExitCode, "publish": s.publish, "crash": s.crash, "ship": s.ship,
-					"settle": s.settle, "waitfor": cmdWaitFor, "forget": s.forget, "tamper": s.tamper,
-				},
+		own, tenant := strings.HasPrefix(name, "dev-"), strings.HasPrefix(name, "tenant-")
+		if !tenant {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := &script{t: t}
+				if !own {
+					s.stack = hershtest.Start(t, scriptHandler(name))
+				}
+				s.run(file)
 			})
-		})
+		}
+		if !own {
+			t.Run("secure/"+name, func(t *testing.T) {
+				t.Parallel()
+				s := &script{t: t, key: tenants.Provisioner, stack: hershtest.StartSecure(t, scriptHandler(name), "alice", "bob")}
+				if tenant {
+					s.key = tenants.TenantKeyName("alice")
+				}
+				s.run(file)
+			})
+		}
 	}
+}
+
+func (s *script) run(file string) {
+	testscript.Run(s.t, testscript.Params{
+		Files: []string{file}, Setup: s.setup, RequireExplicitExec: true, RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"capture": cmdCapture, "exitcode": cmdExitCode, "publish": s.publish, "crash": s.crash, "ship": s.ship,
+			"settle": s.settle, "waitfor": cmdWaitFor, "retry": cmdRetry, "forget": s.forget, "tamper": s.tamper,
+		},
+	})
 }
 
 // scriptHandler is what the host of a script does.
@@ -79,6 +98,7 @@ func scriptHandler(name string) *effects.FakeEffectHandler {
 type script struct {
 	t     *testing.T
 	stack *hershtest.Stack
+	key   string // Of whom it is run as, where there are keys.
 }
 
 func (s *script) setup(env *testscript.Env) error {
@@ -86,7 +106,12 @@ func (s *script) setup(env *testscript.Env) error {
 	env.Setenv("TERM", "dumb")
 	env.Setenv("GORACE", "atexit_sleep_ms=10") // The default of a second is most of the time that a script takes.
 	if s.stack != nil {
-		env.Setenv("NATS_URL", s.stack.Server.URL())
+		env.Setenv("NATS_URL", s.stack.URL())
+		if secure := s.stack.Secure; secure != nil {
+			env.Setenv("HERSH_NKEY", secure.Dir.KeyFile(s.key))
+			env.Setenv("HERSH_TLS_CA", secure.Dir.CertFile())
+			env.Setenv("KEYS", filepath.Dir(secure.Dir.KeyFile(s.key)))
+		}
 		return nil
 	}
 	port, err := freePort()
@@ -140,11 +165,26 @@ func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// cmdRetry COMMAND ... runs a command again and again until it succeeds.
+func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for ts.Exec(args[0], args[1:]...) != nil {
+		select {
+		case <-deadline.C:
+			ts.Fatalf("%v failed again and again", args)
+		case <-poll.C:
+		}
+	}
+}
+
 // publish ID TYPE DATA publishes to a program as any NATS client can.
 func (s *script) publish(ts *testscript.TestScript, neg bool, args []string) {
 	id, err := events.ParseProgramID(args[0])
 	ts.Check(err)
-	nc := s.stack.Server.Conn(s.t)
+	nc := s.stack.Conn(s.t)
 	_, err = nc.Request(events.EventSubject(id, events.Type(args[1])), []byte(args[2]), time.Minute)
 	ts.Check(err)
 }
@@ -177,7 +217,7 @@ func (s *script) ship(ts *testscript.TestScript, neg bool, args []string) {
 func (s *script) settle(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := s.ctx()
 	defer cancel()
-	c := client.New(s.stack.Server.Conn(s.t))
+	c := client.New(s.stack.Conn(s.t))
 	last := ""
 	for step, err := range c.Watch(ctx, events.ProgramID(args[0]), 0) {
 		if err != nil {
@@ -214,7 +254,7 @@ func (s *script) tamper(ts *testscript.TestScript, neg bool, args []string) {
 func (s *script) checkpoints(ts *testscript.TestScript) jetstream.KeyValue {
 	ctx, cancel := s.ctx()
 	defer cancel()
-	js, err := jetstream.New(s.stack.Server.Conn(s.t))
+	js, err := jetstream.New(s.stack.Conn(s.t))
 	ts.Check(err)
 	kv, err := js.KeyValue(ctx, events.BucketPrograms)
 	ts.Check(err)

@@ -21,7 +21,7 @@ const (
 )
 
 type psCmd struct {
-	User  string `short:"u" help:"Only the programs of this user." placeholder:"NAME"`
+	User  string `short:"u" help:"Only the programs of this user. Default: of all, or of the tenant whose key this is." placeholder:"NAME"`
 	Watch bool   `help:"Go on and show what changes: a table on a terminal, otherwise a line for each change."`
 	Full  bool   `help:"Show whole IDs in the table."`
 }
@@ -39,6 +39,11 @@ func (cmd *psCmd) Run(a *app) error {
 		return err
 	}
 	defer c.Close()
+	if user == "" {
+		if user, err = c.Tenant(a.ctx); err != nil {
+			return err
+		}
+	}
 	if cmd.Watch {
 		return cmd.watch(a, c, user)
 	}

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"log/slog"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/service"
@@ -60,10 +63,11 @@ func (d tenantsDir) explain(err error) error {
 
 type tenantsInitCmd struct {
 	tenantsDir
-	Listen  string `help:"Address of the server for clients." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
-	Store   string `help:"Folder of the JetStream files. Default: jetstream, in the folder of the configuration." type:"path"`
-	TLSCert string `name:"tls-cert" help:"File with the server's certificate." type:"path"`
-	TLSKey  string `name:"tls-key" help:"File with its secret key." type:"path"`
+	Listen   string   `help:"Address of the server for clients." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
+	Store    string   `help:"Folder of the JetStream files. Default: jetstream, in the folder of the configuration." type:"path"`
+	Cert     string   `help:"File with the server's certificate." type:"path"`
+	Key      string   `help:"File with its secret key." type:"path"`
+	SelfSign []string `help:"Instead: make a certificate for these names and addresses, by which clients check the server with --tls-ca." placeholder:"NAME"`
 }
 
 func (cmd *tenantsInitCmd) Run(a *app) error {
@@ -71,11 +75,20 @@ func (cmd *tenantsInitCmd) Run(a *app) error {
 	if store == "" {
 		store = filepath.Join(cmd.Dir, "jetstream")
 	}
-	err := cmd.open().Init(tenants.ServerOptions{Listen: cmd.Listen, StoreDir: store, TLSCert: cmd.TLSCert, TLSKey: cmd.TLSKey})
+	d := cmd.open()
+	if len(cmd.SelfSign) > 0 {
+		if cmd.Cert != "" || cmd.Key != "" {
+			return wrongUsage("say either --self-sign, or --cert and --key")
+		}
+		if err := d.SelfSign(cmd.SelfSign, time.Now()); err != nil {
+			return wrongUsage("%s", err)
+		}
+		cmd.Cert, cmd.Key = d.CertFile(), d.CertKeyFile()
+	}
+	err := d.Init(tenants.ServerOptions{Listen: cmd.Listen, StoreDir: store, TLSCert: cmd.Cert, TLSKey: cmd.Key})
 	if err != nil {
 		return wrongUsage("%s", err)
 	}
-	d := cmd.open()
 	if a.json() {
 		return a.print(map[string]string{"dir": cmd.Dir, "config": d.ServerConfig(), "supervisor": d.KeyFile(tenants.Supervisor), "provisioner": d.KeyFile(tenants.Provisioner)})
 	}
@@ -191,7 +204,7 @@ func (cmd *tenantsProvisionCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	log, err := service.NewLogger(os.Stderr, service.LogText, "warn")
+	log, err := service.NewLogger(a.errOut, service.LogText, "warn")
 	if err != nil {
 		return err
 	}
@@ -200,19 +213,31 @@ func (cmd *tenantsProvisionCmd) Run(a *app) error {
 		return &connectError{server: redact(url), err: err}
 	}
 	defer nc.Close()
-	b, err := bus.New(nc, log, bus.Options{Replicas: cmd.Replicas})
+	tenant, err := client.New(nc).Tenant(a.ctx)
 	if err != nil {
 		return err
 	}
-	if err := b.Provision(a.ctx); err != nil {
+	if tenant != "" {
+		return wrongUsage("this is the key of tenant %s; streams and buckets are made with that of the provisioner", tenant)
+	}
+	if err := provision(a.ctx, nc, cmd.Replicas, log); err != nil {
 		return err
 	}
 	return a.printIfDone(map[string]bool{"provisioned": true}, "The streams and buckets of Hersh are there.")
 }
 
+// provision makes what all programs share, on a connection of the provisioner.
+func provision(ctx context.Context, nc *nats.Conn, replicas int, log *slog.Logger) error {
+	b, err := bus.New(nc, log, bus.Options{Replicas: replicas})
+	if err != nil {
+		return err
+	}
+	return b.Provision(ctx)
+}
+
 // access says where and as whom to connect.
 func (a *app) access() (url string, opts []nats.Option, err error) {
-	url, opts, err = a.Access.Resolve(a.Server, a.Server == defaultServer)
+	url, opts, err = a.Access.Resolve(a.Server)
 	if err != nil {
 		err = wrongUsage("%s", err)
 	}

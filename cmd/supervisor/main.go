@@ -34,9 +34,6 @@ type flags struct {
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
 
-// defaultServer is where a server is looked for that nobody named.
-const defaultServer = "nats://127.0.0.1:4222"
-
 func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("supervisor"), kong.Description("Reads the programs' logs and says what their hosts must do."),
@@ -112,7 +109,7 @@ func (f *flags) serve(ctx context.Context, log *slog.Logger) error {
 
 func (f *flags) dial(ctx context.Context, log *slog.Logger) (nc *nats.Conn, err error) {
 	err = service.Retry(ctx, func(context.Context) error {
-		url, access, err := f.Resolve(f.Server, f.Server == defaultServer)
+		url, access, err := f.Resolve(f.Server)
 		if err != nil {
 			return err
 		}

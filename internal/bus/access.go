@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,31 +22,39 @@ const maxAccessFile = 64 << 10
 // Access says as whom to connect. It names files: a secret is never in an argument, a variable, a log or an error. The tags are the
 // flags of every command that connects.
 type Access struct {
-	NKey    string `name:"nkey" help:"File with the secret key of a NATS user." env:"HERSH_NKEY" type:"path" placeholder:"FILE"`
-	Creds   string `name:"creds" help:"File with the credentials of a NATS user: its JWT and its secret key." env:"HERSH_CREDS" type:"path" placeholder:"FILE"`
-	TLSCA   string `name:"tls-ca" help:"File with the certificates by which the server's is checked." env:"HERSH_TLS_CA" type:"path" placeholder:"FILE"`
-	Context string `name:"context" help:"Take what is not said here from this context of the nats command line." placeholder:"NAME"`
+	NKey    string `name:"nkey" help:"File with the secret key of a NATS user." env:"HERSH_NKEY" placeholder:"FILE"`
+	Creds   string `name:"creds" help:"File with the credentials of a NATS user: its JWT and its secret key." env:"HERSH_CREDS" placeholder:"FILE"`
+	TLSCA   string `name:"tls-ca" help:"File with the certificates by which the server's is checked." env:"HERSH_TLS_CA" placeholder:"FILE"`
+	TLSCert string `name:"tls-cert" help:"File with the certificate by which the server checks this client." env:"HERSH_TLS_CERT" placeholder:"FILE"`
+	TLSKey  string `name:"tls-key" help:"File with the secret key of that certificate." env:"HERSH_TLS_KEY" placeholder:"FILE"`
+	Context string `name:"context" help:"Take what is not said here from this context of the nats command line." env:"HERSH_CONTEXT" placeholder:"NAME"`
 }
 
-// Set reports whether anything is said at all: on a bus of development there is nobody to be.
-func (a Access) Set() bool { return a != Access{} }
+// Set reports whether it is said who connects: on a bus of development there is nobody to be.
+func (a Access) Set() bool { return a.NKey != "" || a.Creds != "" || a.Context != "" }
 
-// Resolve returns where to connect and how. server is where to where no context says otherwise; fallback reports that nobody chose it.
-func (a Access) Resolve(server string, fallback bool) (url string, opts []nats.Option, err error) {
+// DefaultServer is where a server is looked for that nobody named.
+const DefaultServer = "nats://127.0.0.1:4222"
+
+// Resolve returns where to connect and how. A server that is "" or the default gives way to that of a context.
+func (a Access) Resolve(server string) (url string, opts []nats.Option, err error) {
 	var c natsContext
 	if a.Context != "" {
 		if c, err = readContext(a.Context); err != nil {
 			return "", nil, err
 		}
 	}
-	if fallback && c.URL != "" {
-		server = c.URL
+	if server == "" || server == DefaultServer {
+		server = cmp.Or(c.URL, DefaultServer)
 	}
 	if a.NKey != "" || a.Creds != "" {
 		c.NKey, c.Creds, c.InboxPrefix, c.User, c.Password, c.Token = a.NKey, a.Creds, "", "", "", ""
 	}
 	if a.TLSCA != "" {
 		c.CA = a.TLSCA
+	}
+	if a.TLSCert != "" || a.TLSKey != "" {
+		c.Cert, c.Key = a.TLSCert, a.TLSKey
 	}
 	opts, err = c.options()
 	return server, opts, err
@@ -112,6 +121,9 @@ func (c natsContext) options() ([]nats.Option, error) {
 	}
 	if c.CA != "" {
 		opts = append(opts, nats.RootCAs(c.CA))
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		return nil, errors.New("a certificate of this client needs its key, and the key its certificate")
 	}
 	if c.Cert != "" {
 		opts = append(opts, nats.ClientCert(c.Cert, c.Key))

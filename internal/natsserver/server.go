@@ -24,7 +24,8 @@ type Options struct {
 
 // Server is a running NATS server.
 type Server struct {
-	srv *server.Server
+	srv    *server.Server
+	config Config // Of StartConfig.
 }
 
 // Start starts a server and waits until it accepts connections. Every write to a stream is synced to disk before it is

@@ -107,7 +107,7 @@ func TestDoingItAgainChangesNothing(t *testing.T) {
 // it the subscriptions of its service imports only with the next reload (nats-server 2.15.2, configureAccounts).
 func TestAddingATenantInterruptsNobody(t *testing.T) {
 	s := tenantstest.Start(t, []events.HostID{"h1"}, []events.UserID{"alice"})
-	sup := s.Supervise(t)
+	sup := s.Supervise(t, "test")
 	s.Execute(t, "h1", effects.NewFakeEffectHandler())
 	id := create(t, s, sup.Bus(), "alice")
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
@@ -155,7 +155,7 @@ func TestAddingATenantInterruptsNobody(t *testing.T) {
 // TestTenantDeploys uploads through the request API: a tenant has no JetStream.
 func TestTenantDeploys(t *testing.T) {
 	s := tenantstest.Start(t, []events.HostID{"h1"}, []events.UserID{"alice"})
-	sup := s.Supervise(t)
+	sup := s.Supervise(t, "test")
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	c := client.New(s.Conn(t, tenants.TenantKeyName("alice")))

@@ -45,7 +45,7 @@ func create(t *testing.T, s *tenantstest.Secure, b interface {
 // TestEverythingWorksAcrossAccounts is what the attacks are measured against: with these rights Hersh does all that it does.
 func TestEverythingWorksAcrossAccounts(t *testing.T) {
 	s := tenantstest.Start(t, []events.HostID{"h1"}, []events.UserID{"alice"})
-	sup := s.Supervise(t)
+	sup := s.Supervise(t, "test")
 	s.Execute(t, "h1", effects.NewFakeEffectHandler())
 	id := create(t, s, sup.Bus(), "alice")
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)

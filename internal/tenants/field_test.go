@@ -62,7 +62,7 @@ func newField(t *testing.T) *field {
 	if f.js, err = jetstream.New(f.admin); err != nil {
 		t.Fatal(err)
 	}
-	sup := s.Supervise(t)
+	sup := s.Supervise(t, "test")
 	f.hosts["h2"] = s.Execute(t, "h2", effects.NewFakeEffectHandler())
 	f.victim, f.own = create(t, s, sup.Bus(), "bob"), create(t, s, sup.Bus(), "alice")
 	f.settle("bob", f.victim, reducer.StateReady, (*client.Client).Start)

@@ -126,6 +126,9 @@ func queueImports(host events.HostID) []crossing {
 	return out
 }
 
+// subjectUserInfo is where the server tells a user its own account and permissions, and nothing of others.
+const subjectUserInfo = "$SYS.REQ.USER.INFO"
+
 // permissions are the subjects that a user may publish to and subscribe to.
 type permissions struct {
 	publish, denyPublish []string
@@ -133,7 +136,7 @@ type permissions struct {
 }
 
 func tenantPermissions(user events.UserID, key PublicKey) permissions {
-	p := permissions{subscribe: []string{
+	p := permissions{publish: []string{subjectUserInfo}, subscribe: []string{
 		"hersh.feed." + string(user) + ".>", "hersh.logs." + string(user) + ".>",
 		// The account is the tenant's alone, so the usual inbox of any NATS client is as good as its own.
 		"_INBOX.>", InboxPrefix(key) + ".>",

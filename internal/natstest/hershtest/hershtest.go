@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
@@ -17,7 +18,9 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/executor"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/tenantstest"
 	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 )
 
 // HostID is the host of the executor.
@@ -28,7 +31,8 @@ const hostTTL = 10 * time.Minute
 
 // Stack is a running Hersh.
 type Stack struct {
-	Server  *natstest.Server
+	Server  *natstest.Server    // nil in StartSecure.
+	Secure  *tenantstest.Secure // nil in Start.
 	Bus     *bus.Bus
 	Host    *executor.FakeHost
 	Service *supervisord.Service
@@ -46,6 +50,37 @@ func Start(t testing.TB, handler *effects.FakeEffectHandler) *Stack {
 	s.Bus = s.Service.Bus()
 	s.startExecutor(t)
 	return s
+}
+
+// StartSecure is Start on a server of tenantstest, with accounts for some users: each part has its own key, and what the test
+// does through the Stack it does as an operator.
+func StartSecure(t testing.TB, handler *effects.FakeEffectHandler, users ...events.UserID) *Stack {
+	t.Helper()
+	if handler == nil {
+		handler = effects.NewFakeEffectHandler()
+	}
+	s := &Stack{Secure: tenantstest.Start(t, []events.HostID{HostID}, users)}
+	s.Service = s.Secure.Supervise(t, "test")
+	s.Bus = s.Secure.Bus(t, tenants.Provisioner, bus.Options{Bind: true})
+	s.Host = s.Secure.Execute(t, HostID, handler)
+	return s
+}
+
+// URL is where clients connect.
+func (s *Stack) URL() string {
+	if s.Secure != nil {
+		return s.Secure.URL
+	}
+	return s.Server.URL()
+}
+
+// Conn returns a connection of its own, which is closed at the end of the test.
+func (s *Stack) Conn(t testing.TB) *nats.Conn {
+	t.Helper()
+	if s.Secure != nil {
+		return s.Secure.Conn(t, tenants.Provisioner)
+	}
+	return s.Server.Conn(t)
 }
 
 func (s *Stack) startSupervisor(t testing.TB) {

@@ -21,8 +21,10 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 )
 
-// timeout bounds what is done to start something.
-const timeout = time.Minute
+const (
+	timeout = time.Minute      // For what is done to start something.
+	hostTTL = 10 * time.Minute // So long that no host is lost because the machine that runs the tests is busy.
+)
 
 // Secure is a NATS server with accounts.
 type Secure struct {
@@ -31,24 +33,27 @@ type Secure struct {
 	URL    string
 }
 
-// Start makes the configuration for some hosts and tenants, starts the server and provisions it.
+// Start makes the configuration for some hosts and tenants, starts the server, which speaks TLS only, and provisions it.
 func Start(t testing.TB, hosts []events.HostID, users []events.UserID) *Secure {
 	t.Helper()
 	s := &Secure{Dir: tenants.In(t.TempDir())}
-	check(t, s.Dir.Init(tenants.ServerOptions{Listen: "127.0.0.1:0", StoreDir: t.TempDir()}))
+	check(t, s.Dir.SelfSign([]string{"127.0.0.1"}, time.Now()))
+	check(t, s.Dir.Init(tenants.ServerOptions{
+		Listen: "127.0.0.1:0", StoreDir: t.TempDir(), TLSCert: s.Dir.CertFile(), TLSKey: s.Dir.CertKeyFile(),
+	}))
 	for _, host := range hosts {
 		check(t, s.Dir.AddHost(host))
 	}
 	for _, user := range users {
 		check(t, s.Dir.AddTenant(user))
 	}
-	server, err := natsserver.StartConfig(s.Dir.ServerConfig(), nil)
+	server, err := natsserver.StartConfig(natsserver.Config{Path: s.Dir.ServerConfig()})
 	check(t, err)
 	t.Cleanup(server.Shutdown)
 	s.Server, s.URL = server, server.URL()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	check(t, s.Bus(t, tenants.Provisioner, bus.Options{}).Provision(ctx))
+	check(t, s.Bus(t, tenants.Provisioner, bus.Options{HostTTL: hostTTL}).Provision(ctx))
 	return s
 }
 
@@ -59,10 +64,15 @@ func check(t testing.TB, err error) {
 	}
 }
 
+// Access is how the user of a key file connects; see tenants.Dir.KeyFile for the names.
+func (s *Secure) Access(key string) bus.Access {
+	return bus.Access{NKey: s.Dir.KeyFile(key), TLSCA: s.Dir.CertFile()}
+}
+
 // Conn connects as the user of a key file; see tenants.Dir.KeyFile for the names.
 func (s *Secure) Conn(t testing.TB, key string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	_, access, err := bus.Access{NKey: s.Dir.KeyFile(key)}.Resolve(s.URL, false)
+	_, access, err := s.Access(key).Resolve(s.URL)
 	check(t, err)
 	closed := make(chan struct{})
 	base := append(access, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
@@ -88,13 +98,13 @@ func (s *Secure) Bus(t testing.TB, key string, opts bus.Options) *bus.Bus {
 	return b
 }
 
-// Supervise starts a supervisor with its request API.
-func (s *Secure) Supervise(t testing.TB) *supervisord.Service {
+// Supervise starts a supervisor of that name, with its request API. Stop may be called on it before the end of the test.
+func (s *Secure) Supervise(t testing.TB, name string) *supervisord.Service {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	svc, err := supervisord.Start(ctx, s.Conn(t, tenants.Supervisor), supervisord.Options{
-		Name: "test", Bus: bus.Options{Bind: true}, Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
+		Name: name, Bus: bus.Options{Bind: true, HostTTL: hostTTL}, Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
 	})
 	check(t, err)
 	t.Cleanup(svc.Stop)
@@ -105,14 +115,22 @@ func (s *Secure) Supervise(t testing.TB) *supervisord.Service {
 func (s *Secure) Execute(t testing.TB, host events.HostID, handler *effects.FakeEffectHandler) *executor.FakeHost {
 	t.Helper()
 	fake := executor.NewFakeHost(handler)
-	exec := executor.New(host, s.Bus(t, tenants.HostKeyName(host), bus.Options{Bind: true}), fake,
+	s.ExecuteOn(t, host, fake)
+	return fake
+}
+
+// ExecuteOn starts the executor of a host until stop is called, or the test ends.
+func (s *Secure) ExecuteOn(t testing.TB, host events.HostID, machine executor.Host) (stop func()) {
+	t.Helper()
+	exec := executor.New(host, s.Bus(t, tenants.HostKeyName(host), bus.Options{Bind: true}), machine,
 		executor.Options{BuildSlots: 2, RunSlots: 2, Version: "test"}, natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { _ = exec.Run(ctx) }) // Returns the error of ctx.
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		group.Wait()
 	})
-	return fake
+	t.Cleanup(stop)
+	return stop
 }
