@@ -58,6 +58,7 @@ internal/sim/...             | any support                                      
 internal/e2e/...             | any support                                                    | any
 internal/attack              | any support                                                    | any
 internal/chaos/...           | any support                                                    | nats prometheus
+internal/chaos/disk          |                                                                | fuse
 `
 
 // modules are the modules of others, by the names that the picture has for them. All that are not named here may not be
@@ -71,6 +72,7 @@ func modules() map[string][]string {
 		"nats-server":    {"github.com/nats-io/nats-server/v2"},
 		"prometheus":     {"github.com/prometheus/"},
 		"kong":           {"github.com/alecthomas/kong", "golang.org/x/term"},
+		"fuse":           {"github.com/hanwen/go-fuse/v2"},
 		"rapid":          {"pgregory.net/rapid"},
 		"goleak":         {"go.uber.org/goleak"},
 		"testscript":     {"github.com/rogpeppe/go-internal"},

@@ -43,11 +43,11 @@ func newReplicated(t *testing.T) *replicated {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster, err := StartCluster(binary, dir, func(err error) { t.Error(err) })
+	cluster, err := StartCluster(binary, dir, ClusterOptions{Servers: servers, Sync: syncAlways, Died: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(cluster.Stop)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
 	r := &replicated{t: t, cluster: cluster}
 	r.nc, r.bus = r.dial("test")
 	r.await("the streams", func(ctx context.Context) error { return r.bus.Provision(ctx) })
@@ -64,6 +64,13 @@ func newReplicated(t *testing.T) *replicated {
 		r.ids = append(r.ids, r.create())
 	}
 	return r
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (r *replicated) dial(name string) (*nats.Conn, *bus.Bus) {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -158,7 +159,7 @@ func (n *nemesis) awaitSettled(ctx context.Context) {
 
 func (n *nemesis) kinds() []kind {
 	s := n.system
-	return []kind{
+	kinds := []kind{
 		{"supervisor killed", 8, false, n.killedFor(s.supervisors, 0, 3*time.Second)},
 		{"supervisor frozen", 4, false, frozen(s.supervisors, 20*time.Second)},
 		{"supervisor cut off", 4, false, cutOff(s.supervisors, 20*time.Second)},
@@ -168,32 +169,13 @@ func (n *nemesis) kinds() []kind {
 		{"executor cut off", 6, false, cutOff(s.executors, 30*time.Second)},
 		{hostGone, 4, false, n.killedFor(s.executors, s.hostTTL+10*time.Second, 10*time.Second)},
 		{"all executors killed", 3, false, n.killedAll(s.executors)},
-		{"NATS server killed", 8, true, n.server(func(ctx context.Context, r *Server, d time.Duration) error {
-			r.Kill()
-			pause(ctx, d/3)
-			return r.Start()
-		})},
-		{"NATS server frozen", 5, true, n.server(func(ctx context.Context, r *Server, d time.Duration) error {
-			r.Freeze()
-			defer r.Thaw()
-			pause(ctx, d)
-			return nil
-		})},
-		{"NATS disk wiped", 5, true, n.server(func(ctx context.Context, r *Server, d time.Duration) error {
-			err := r.Wipe()
-			pause(ctx, d/3)
-			if err == nil {
-				err = r.Start()
-			}
-			wait, cancel := context.WithTimeout(ctx, healthWait)
-			defer cancel()
-			if err == nil {
-				err = s.cluster.AwaitHealthy(wait)
-			}
-			return err
-		})},
+		{"NATS server killed", 8, true, n.server(n.serverKilled)},
+		{"NATS server frozen", 5, true, n.server(n.serverFrozen)},
+		{"NATS disk wiped", 5, true, n.server(n.diskWiped)},
+		{"NATS routes cut", 4, true, n.apart((*Proxy).Cut)},
+		{"NATS routes held up", 4, true, n.apart((*Proxy).Hold)},
 		{"two NATS servers away", 3, true, n.majority},
-		{"all NATS servers killed", 3, true, n.allServers},
+		{"all NATS servers killed", 3, true, n.allServers(n.killServers)},
 		{"read model deleted", 3, false, n.readModelDeleted},
 		{"read model emptied", 3, false, n.purged("KV_" + events.BucketPrograms)},
 		{"wake-ups emptied", 3, false, n.purged(events.StreamWake)},
@@ -201,6 +183,15 @@ func (n *nemesis) kinds() []kind {
 		{"containers removed", 6, false, n.containers(true)},
 		{"containers killed", 6, false, n.containers(false)},
 	}
+	if !s.cluster.hasDisks() {
+		return kinds
+	}
+	return append(kinds,
+		kind{"NATS disk full", 4, true, n.server(n.diskFull)},
+		kind{"NATS disk slow", 4, true, n.server(n.diskSlow)},
+		kind{"NATS server without power", 4, true, n.server(n.serverPowerless)},
+		kind{"all NATS servers without power", 4, true, n.allServers(losePower)},
+	)
 }
 
 func between(r *rand.Rand, least, most time.Duration) time.Duration {
@@ -281,13 +272,93 @@ func (n *nemesis) majority(r *rand.Rand) act {
 	}}
 }
 
-func (n *nemesis) allServers(r *rand.Rand) act {
-	d := between(r, 0, 5*time.Second)
-	return act{"all", func(ctx context.Context) error {
-		n.system.cluster.Stop()
-		pause(ctx, d)
-		return n.startServers()
-	}}
+func (n *nemesis) allServers(end func(...*Server) error) func(*rand.Rand) act {
+	return func(r *rand.Rand) act {
+		d := between(r, 0, 5*time.Second)
+		return act{"all", func(ctx context.Context) error {
+			err := end(n.system.cluster.Servers...)
+			pause(ctx, d)
+			return errors.Join(err, n.startServers())
+		}}
+	}
+}
+
+func (n *nemesis) killServers(list ...*Server) error {
+	for _, s := range list {
+		s.Kill()
+	}
+	return nil
+}
+
+func (n *nemesis) serverKilled(ctx context.Context, s *Server, d time.Duration) error {
+	s.Kill()
+	pause(ctx, d/3)
+	return s.Start()
+}
+
+func (n *nemesis) serverPowerless(ctx context.Context, s *Server, d time.Duration) error {
+	err := losePower(s)
+	pause(ctx, d/3)
+	return errors.Join(err, s.Start())
+}
+
+func (n *nemesis) serverFrozen(ctx context.Context, s *Server, d time.Duration) error {
+	s.Freeze()
+	defer s.Thaw()
+	pause(ctx, d)
+	return nil
+}
+
+func (n *nemesis) diskWiped(ctx context.Context, s *Server, d time.Duration) error {
+	if err := s.Wipe(); err != nil {
+		return err
+	}
+	pause(ctx, d/3)
+	if err := s.Start(); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthWait)
+	defer cancel()
+	return n.system.cluster.AwaitHealthy(wait)
+}
+
+// diskFull ends as an operator ends it: the server switched JetStream off when it could not write, and is restarted once there is
+// room.
+func (n *nemesis) diskFull(ctx context.Context, s *Server, d time.Duration) error {
+	s.disk.SetFull(true)
+	pause(ctx, d)
+	s.disk.SetFull(false)
+	s.Kill()
+	return s.Start()
+}
+
+func (n *nemesis) diskSlow(ctx context.Context, s *Server, d time.Duration) error {
+	s.disk.SetDelay(d / 100) // 10 to 150 ms.
+	defer s.disk.SetDelay(0)
+	pause(ctx, d)
+	return nil
+}
+
+// apart keeps a server from the others, or two servers from each other, while each has its clients.
+func (n *nemesis) apart(do func(*Proxy)) func(*rand.Rand) act {
+	return func(r *rand.Rand) act {
+		c, one, d := n.system.cluster, r.IntN(servers), between(r, time.Second, 20*time.Second)
+		target, links := c.Servers[one].Name+" from all", c.around(one)
+		if r.IntN(2) == 0 {
+			other := (one + 1) % servers
+			target, links = c.Servers[one].Name+" from "+c.Servers[other].Name, c.between(one, other)
+		}
+		return act{fmt.Sprintf("%s for %s", target, d.Round(time.Second)), func(ctx context.Context) error {
+			for _, p := range links {
+				do(p)
+			}
+			pause(ctx, d)
+			for _, p := range links {
+				p.Mend()
+			}
+			return nil
+		}}
+	}
 }
 
 func (n *nemesis) startServers() error {

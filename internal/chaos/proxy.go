@@ -1,19 +1,20 @@
 package chaos
 
 import (
-	"io"
 	"net"
 	"sync"
 )
 
-// Proxy passes TCP connections on to an address, until it is cut.
+// Proxy passes TCP connections on to an address, until it is cut or held up.
 type Proxy struct {
 	listener net.Listener
 	target   string
 	group    sync.WaitGroup
 
 	mu    sync.Mutex
+	moved sync.Cond // Whenever held or cut changes.
 	cut   bool
+	held  bool
 	conns map[net.Conn]bool
 }
 
@@ -24,6 +25,7 @@ func NewProxy(target string) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{listener: listener, target: target, conns: map[net.Conn]bool{}}
+	p.moved.L = &p.mu
 	p.group.Go(p.accept)
 	return p, nil
 }
@@ -39,13 +41,22 @@ func (p *Proxy) Cut() {
 	for conn := range p.conns {
 		conn.Close()
 	}
+	p.moved.Broadcast()
 }
 
-// Mend lets connections through again.
+// Hold lets nothing through and closes nothing, as a network that loses every packet for a while, until Mend.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
+}
+
+// Mend lets connections through again, and what was held up.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = false
+	p.cut, p.held = false, false
+	p.moved.Broadcast()
 }
 
 // Close ends the proxy and waits until nothing of it is left.
@@ -80,12 +91,35 @@ func (p *Proxy) serve(from net.Conn) {
 	}
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(from, to) // Either end closes both.
+		p.copy(from, to) // Either end closes both.
 		from.Close()
 	})
-	_, _ = io.Copy(to, from)
+	p.copy(to, from)
 	to.Close()
 	back.Wait()
+}
+
+// copy passes on what comes until either end is closed.
+func (p *Proxy) copy(to, from net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err == nil {
+			p.awaitOpen()
+			_, err = to.Write(buf[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *Proxy) awaitOpen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.held && !p.cut {
+		p.moved.Wait()
+	}
 }
 
 func (p *Proxy) keep(conn net.Conn) bool {

@@ -30,6 +30,7 @@ type Options struct {
 	Duration time.Duration // Of the faults; coming to rest comes after.
 	Fault    string        // Only faults of this kind, each alone; "" is all kinds.
 	HostTTL  time.Duration // At least 10 s.
+	Disks    bool          // NATS servers stand on disks of package disk, so that these can fail too.
 	Programs int
 	Pace     time.Duration // Mean time between two publications of one user.
 	Tell     func(format string, args ...any)
@@ -38,7 +39,7 @@ type Options struct {
 // Run starts a whole Hersh, lets users and the nemesis loose on it, and says what became of it. It kills everything that it
 // started.
 func Run(ctx context.Context, o Options) (Report, error) {
-	system, err := startSystem(ctx, o.Dir, o.Seed, o.HostTTL)
+	system, err := startSystem(ctx, o)
 	if err != nil {
 		return Report{}, err
 	}

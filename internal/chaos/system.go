@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/box"
+	"github.com/rlaaudgjs5638/hersh/internal/chaos/disk"
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/prochost"
 )
 
@@ -38,8 +39,9 @@ type System struct {
 	died []error // Processes that ended by themselves.
 }
 
-// startSystem builds and starts everything, with its files under a folder.
-func startSystem(ctx context.Context, dir string, seed uint64, hostTTL time.Duration) (*System, error) {
+// startSystem builds and starts everything.
+func startSystem(ctx context.Context, o Options) (*System, error) {
+	dir := o.Dir
 	bins := map[string]string{}
 	for _, pkg := range []string{
 		"github.com/nats-io/nats-server/v2", module + "/cmd/supervisor",
@@ -51,21 +53,21 @@ func startSystem(ctx context.Context, dir string, seed uint64, hostTTL time.Dura
 		}
 		bins[filepath.Base(strings.TrimSuffix(pkg, "/v2"))] = path
 	}
-	s := &System{hostTTL: hostTTL}
+	s := &System{hostTTL: o.HostTTL}
 	var err error
-	if s.cluster, err = StartCluster(bins["nats-server"], dir, s.note); err != nil {
+	if s.cluster, err = StartCluster(bins["nats-server"], dir, ClusterOptions{Servers: servers, Sync: syncAlways, Disks: o.Disks, Kind: disk.Torn, Died: s.note}); err != nil {
 		return nil, err
 	}
 	for i := range supervisors {
 		name := fmt.Sprintf("supervisor-%d", i+1)
 		err = errors.Join(err, s.add(&s.supervisors, dir, name, bins["supervisor"], box.Store{}, "--http", "", "--name", name,
-			"--replicas", strconv.Itoa(servers), "--host-ttl", hostTTL.String()))
+			"--replicas", strconv.Itoa(servers), "--host-ttl", o.HostTTL.String()))
 	}
 	for i := range executors {
 		host := fmt.Sprintf("host-%d", i+1)
 		folder := filepath.Join(dir, host)
 		err = errors.Join(err, s.add(&s.executors, dir, host, bins["executor"], prochost.Store(folder, bins["container"]),
-			"--host-id", host, "--dir", folder, "--container", bins["container"], "--seed", strconv.FormatUint(seed, 10)))
+			"--host-id", host, "--dir", folder, "--container", bins["container"], "--seed", strconv.FormatUint(o.Seed, 10)))
 	}
 	if err != nil {
 		s.Stop()
@@ -122,7 +124,9 @@ func (s *System) Stop() {
 			_ = e.store.Wipe(c)
 		}
 	}
-	s.cluster.Stop()
+	if err := s.cluster.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }
 
 func (s *service) cut() {
