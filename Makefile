@@ -72,6 +72,10 @@ images: ## Build the images of docker-compose.dev.yml, FROM scratch, from static
 compose-test: build images examples ## Run docker-compose.dev.yml: two users' programs on two supervisors and two executors.
 	@scripts/compose-test.sh
 
+.PHONY: cluster-test
+cluster-test: build images examples ## Run deploy/cluster: programs on three NATS servers, while disks, leaders and the majority of them are lost.
+	@scripts/cluster-test.sh
+
 .PHONY: tools
 tools:
 	@scripts/ensure-tools.sh

@@ -1,21 +1,12 @@
 #!/usr/bin/env bash
 # Runs docker-compose.dev.yml for real: two users' programs on two supervisors and two executors, an audit, and nothing left
-# behind. Takes docker-compose 1.29 or Compose v2, whichever is there, and installs Debian's where neither is.
+# behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/compose.sh
 
 runtime=$(scripts/ensure-docker.sh --print-runtime)
-if docker compose version >/dev/null 2>&1; then
-	compose=(docker compose)
-elif command -v docker-compose >/dev/null; then
-	compose=(docker-compose)
-elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends docker-compose >/dev/null
-	compose=(docker-compose)
-else
-	echo "Neither docker-compose nor Compose v2 is here. On Debian: apt-get install docker-compose" >&2
-	exit 1
-fi
+need_compose
 
 base=$(mktemp -d)
 export HERSH_BASE=$base HERSH_RUNTIME=$runtime HERSH_PORT=${HERSH_PORT:-14222} COMPOSE_PROJECT_NAME=hersh-test-$$
