@@ -581,6 +581,22 @@ func TestContainersOfHost(t *testing.T) {
 		t.Errorf("the notes are %q", notes)
 	}
 
+	proxy := dockertest.NewProxy(t, b.docker)
+	proxy.Change(func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, own+"/json") {
+			r.URL.Path = "/out-of-order"
+		}
+	})
+	list, notes, err = b.open(runtime.WithDockerHost(proxy.Host)).Containers(t.Context(), host)
+	if err != nil || len(list) != 2 || len(notes) != 2 {
+		t.Errorf("where one cannot be inspected there are %+v with the notes %q, %v", list, notes, err)
+	}
+	for _, c := range list {
+		if c.ID == own && (!c.Running || c.Attempt != 4) {
+			t.Errorf("what cannot be inspected is %+v", c)
+		}
+	}
+
 	list, _, err = b.Containers(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ type Container struct {
 
 // Containers lists the containers of a host, whatever their state, sorted by ID; hostID "" is those that name no host.
 // Containers that say they are the host's but whose labels make no sense come back as notes, a sentence each: they are not
-// to be touched.
+// to be touched. Of one that the daemon cannot inspect now there is a note as well, and the exit code is not known.
 func (m *DockerManager) Containers(ctx context.Context, hostID events.HostID) (list []Container, notes []string, err error) {
 	found, err := m.list(ctx, hostFilter(hostID))
 	if err != nil {
@@ -48,11 +48,17 @@ func (m *DockerManager) Containers(ctx context.Context, hostID events.HostID) (l
 		if c.HostID != hostID {
 			continue // The daemon cannot filter for a label that is not there.
 		}
-		if c, err = m.Inspect(ctx, c.ID); errors.Is(err, ErrNoContainer) {
+		full, err := m.Inspect(ctx, c.ID)
+		switch {
+		case err == nil:
+			c = full
+		case errors.Is(err, ErrNoContainer):
 			continue // It went away meanwhile.
-		}
-		if err != nil {
+		case ctx.Err() != nil:
 			return nil, nil, err
+		default: // One container that the daemon hangs at must not hide the others.
+			c.Running = summary.State == container.StateRunning
+			notes = append(notes, fmt.Sprintf("container %.12s is known from the list only: %s", summary.ID, err))
 		}
 		list = append(list, c)
 	}

@@ -88,36 +88,46 @@ func (e *Executor) remove(ctx context.Context, c effects.Container) error {
 }
 
 // Away says that the bus was away: this host may have been declared lost. It takes no more work until a comparison that begins now
-// or later has succeeded, so that what is nobody's any more goes first.
+// or later has tried every container, so that what is nobody's any more goes first.
 func (e *Executor) Away() { e.outages.Add(1) }
 
 // Compare holds the containers of this host against the logs, and then the programs that should run here against the
-// containers. It goes on past what fails and returns the errors together.
-func (e *Executor) Compare(ctx context.Context) error {
+// containers. It goes on past what fails and returns the errors together. tried says that every container was tried: work may be
+// taken then, though some of them fail. One that cannot be settled must not keep everybody else's programs waiting; its own
+// program's next start removes it or fails.
+func (e *Executor) Compare(ctx context.Context) (tried bool, err error) {
 	e.metrics.comparisons.Inc()
 	outages := e.outages.Load()
-	err := e.compare(ctx)
-	if err == nil {
-		e.compared.Store(max(outages, e.compared.Load()))
-	}
-	return err
-}
-
-func (e *Executor) compare(ctx context.Context) error {
 	containers, err := e.host.Containers(ctx)
 	if err != nil {
-		return fmt.Errorf("compare: %w", err)
+		return false, fmt.Errorf("compare: %w", err)
 	}
 	var failures []error
 	known := map[string]bool{}
 	for _, c := range containers {
 		known[c.ID] = true
-		failures = append(failures, e.Settle(ctx, c))
+		failures = append(failures, e.settleWithin(ctx, c))
 	}
+	if ctx.Err() == nil {
+		e.compared.Store(max(outages, e.compared.Load()))
+		tried = true
+	}
+	return tried, errors.Join(append(failures, e.compareMissing(ctx, known))...)
+}
+
+// settleWithin is Settle in bounded time: the daemon may hang at one container.
+func (e *Executor) settleWithin(ctx context.Context, c effects.Container) error {
+	ctx, cancel := e.opts.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	return e.Settle(ctx, c)
+}
+
+// compareMissing looks at the programs that should run here in a container that Docker did not list.
+func (e *Executor) compareMissing(ctx context.Context, known map[string]bool) error {
+	var failures []error
 	for cp, err := range e.bus.Checkpoints(ctx, "") {
 		if err != nil {
-			failures = append(failures, fmt.Errorf("compare: %w", err))
-			break
+			return errors.Join(append(failures, fmt.Errorf("compare: %w", err))...)
 		}
 		if e.shouldRun(cp.State) && !known[cp.State.ContainerID] {
 			failures = append(failures, e.checkMissing(ctx, cp.State.ID))
@@ -142,39 +152,48 @@ func (e *Executor) checkMissing(ctx context.Context, id events.ProgramID) error 
 	return e.reportExit(ctx, effects.Container{ID: head.State.ContainerID, ProgramID: id, Attempt: head.State.Attempt})
 }
 
-// compareUntilDone compares until it succeeds once, or ctx ends.
-func (e *Executor) compareUntilDone(ctx context.Context) {
+// compareUntilTried compares until every container was tried once, or ctx ends.
+func (e *Executor) compareUntilTried(ctx context.Context) {
 	wait := retryAfter
 	for ctx.Err() == nil {
-		err := e.Compare(ctx)
-		if err == nil {
+		tried, err := e.Compare(ctx)
+		if err != nil && ctx.Err() == nil {
+			e.log.Warn("the comparison of Docker with the logs failed and comes again", "takes work", tried, "error", err)
+		}
+		if tried {
 			return
 		}
-		e.log.Warn("cannot compare Docker with the logs yet; no work is taken before", "error", err)
 		pause(ctx, wait)
-		wait = min(2*wait, maxRetryAfter)
+		wait = min(2*wait, compareEvery)
 	}
 }
 
+// compareLoop compares every so often, and soon again after a comparison that failed.
 func (e *Executor) compareLoop(ctx context.Context, now <-chan struct{}) {
 	reconnected := e.bus.Reconnected(ctx)
-	ticker := time.NewTicker(compareEvery)
-	defer ticker.Stop()
+	wait, retry := compareEvery, retryAfter
 	for {
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			for range reconnected { // Closed by its owner, which has then ended.
 			}
 			return
 		case <-now:
-		case <-ticker.C:
+		case <-timer.C:
 		case <-reconnected:
 			e.Away()
-			e.compareUntilDone(ctx)
+		}
+		timer.Stop()
+		tried, err := e.Compare(ctx)
+		if err == nil {
+			wait, retry = compareEvery, retryAfter
 			continue
 		}
-		if err := e.Compare(ctx); err != nil && ctx.Err() == nil {
-			e.log.Warn("the comparison of Docker with the logs failed and comes again", "error", err)
+		wait, retry = retry, min(2*retry, compareEvery)
+		if ctx.Err() == nil {
+			e.log.Warn("the comparison of Docker with the logs failed and comes again", "takes work", tried, "error", err)
 		}
 	}
 }

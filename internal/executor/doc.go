@@ -6,7 +6,8 @@
 //	queues      any.build, any.run, <host>.build, <host>.run: Handle runs the effects of one transition
 //	exits       Docker's event stream: a container ended, Settle says what that means
 //	comparison  at the start before any work is taken, after each reconnect, and every 30 s: Compare holds Docker against the
-//	            logs; it resumes what runs rightly, reports exits that were missed, and removes what is nobody's
+//	            logs; it resumes what runs rightly, reports exits that were missed, and removes what is nobody's. Work waits
+//	            until each container was tried, not until all succeed; what failed is tried again soon
 //	resume      once at the start: what the logs await of this host, and its predecessor may have had in hand when it died
 //	heartbeat   every few seconds
 //

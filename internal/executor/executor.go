@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	compareEvery  = 30 * time.Second
-	beatEvery     = 3 * time.Second // Less than a third of the least TTL of a heartbeat.
-	retryAfter    = time.Second     // Between tries of a comparison or of Docker's event stream.
-	maxRetryAfter = 30 * time.Second
-	exitBuffer    = 256 // Exits that wait to be settled; past it a comparison finds them.
+	compareEvery = 30 * time.Second
+	settleLimit  = time.Minute     // For one container in a comparison.
+	beatEvery    = 3 * time.Second // Less than a third of the least TTL of a heartbeat.
+	retryAfter   = time.Second     // Between tries of a comparison, where it doubles, or of Docker's event stream.
+	exitBuffer   = 256             // Exits that wait to be settled; past it a comparison finds them.
 )
 
 var (
@@ -82,7 +82,7 @@ type Executor struct {
 	metrics *Metrics
 	locks   keyLocks
 	started time.Time
-	// outages counts how often the bus was away, compared those of them that a comparison which succeeded has begun after.
+	// outages counts how often the bus was away, compared those of them after which a comparison has begun that tried every container.
 	outages, compared atomic.Uint64
 }
 
@@ -99,7 +99,7 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { e.beatLoop(ctx) })
-	e.compareUntilDone(ctx) // What is nobody's goes before new work comes.
+	e.compareUntilTried(ctx) // What is nobody's goes before new work comes.
 
 	compareNow := make(chan struct{}, 1)
 	exits := make(chan effects.Container, exitBuffer)

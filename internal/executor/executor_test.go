@@ -31,6 +31,7 @@ var errFault = errors.New("it failed, as it was told to")
 type testBus struct {
 	*bustest.Memory
 	failRead, failAppend error // Set only while nothing uses the bus.
+	failReadOf           events.ProgramID
 	hideFrom             uint64
 
 	mu   sync.Mutex
@@ -41,6 +42,10 @@ func (b *testBus) Read(ctx context.Context, id events.ProgramID, after uint64) i
 	return func(yield func(events.Stored, error) bool) {
 		if b.failRead != nil {
 			yield(events.Stored{}, b.failRead)
+			return
+		}
+		if b.failReadOf == id {
+			yield(events.Stored{}, errFault)
 			return
 		}
 		for stored, err := range b.Memory.Read(ctx, id, after) {
@@ -279,6 +284,48 @@ func TestNoWorkIsTakenBeforeTheComparisonAfterAnOutage(t *testing.T) {
 	if ran := s.host.took(); ran != "EnsureProgramFolders BuildRuntime" {
 		t.Errorf("after the comparison it ran %q", ran)
 	}
+}
+
+// A container that Docker cannot remove, or whose program's log cannot be read, is nobody else's concern.
+func TestOneBadContainerKeepsNobodyWaiting(t *testing.T) {
+	for name, spoil := range map[string]func(s *setUp, bad events.ProgramID){
+		"it cannot be removed":        func(s *setUp, _ events.ProgramID) { s.handler.FailStop = true },
+		"its log cannot be read":      func(s *setUp, bad events.ProgramID) { s.bus.failReadOf = bad },
+		"the daemon hangs at its end": func(s *setUp, _ events.ProgramID) { s.host.hold = hangAtStops },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSetUp(t, events.UserStartRequested{})
+			s.saveCheckpoint()
+			bad, _ := bustest.NewProgram("aaron", 9)
+			s.handler.Execute(t.Context(), effects.StartRuntime{ProgramID: bad, Placement: effects.Placement{Attempt: 1}})
+			spoil(s, bad)
+			s.exec = executor.New("h1", s.bus, s.host, executor.Options{WithTimeout: soon}, natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
+			s.exec.Away()
+			ctx, cancel := context.WithCancel(t.Context())
+			var group sync.WaitGroup
+			group.Go(func() { _ = s.exec.Run(ctx) }) // Ends with ctx.
+			eff := effects.Message{ProgramID: s.id, Seq: 2, Effects: []effects.Effect{effects.BuildRuntime{}}}
+			if err := s.bus.PublishEffects(ctx, eff); err != nil {
+				t.Fatal(err)
+			}
+			s.waitFor(reducer.StateStarting)
+			cancel()
+			group.Wait()
+		})
+	}
+}
+
+func hangAtStops(ctx context.Context, eff effects.Effect) bool {
+	if eff.Type() == effects.TypeStopRuntime {
+		<-ctx.Done()
+		return false
+	}
+	return true
+}
+
+// soon ends a context much earlier than asked for.
+func soon(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, limit/1000)
 }
 
 func TestStaleEffectsAreDropped(t *testing.T) {
@@ -523,8 +570,8 @@ func TestTwoHostsWithOneMessageHideNothing(t *testing.T) {
 func (s *setUp) compare() {
 	s.t.Helper()
 	s.saveCheckpoint()
-	if err := s.exec.Compare(s.t.Context()); err != nil {
-		s.t.Fatal(err)
+	if tried, err := s.exec.Compare(s.t.Context()); err != nil || !tried {
+		s.t.Fatal(tried, err)
 	}
 }
 
@@ -601,7 +648,7 @@ func TestFailingReadsRemoveNothing(t *testing.T) {
 		s.toReady()
 		s.saveCheckpoint()
 		spoil(s.bus)
-		if err := s.exec.Compare(t.Context()); (err != nil) != (name == "failing") {
+		if _, err := s.exec.Compare(t.Context()); (err != nil) != (name == "failing") {
 			t.Errorf("compare with %s reads: %v", name, err)
 		}
 		want(t, "containers with "+name+" reads", s.containers(), "1:runs")
@@ -631,8 +678,8 @@ func TestCompareGoesOnPastAFailure(t *testing.T) {
 	s.handler.Execute(t.Context(), effects.StartRuntime{ProgramID: unknown, Placement: effects.Placement{Attempt: 1}})
 	s.handler.FailStop = true
 	s.saveCheckpoint()
-	if err := s.exec.Compare(t.Context()); err == nil || !strings.Contains(err.Error(), "fake stop failure") {
-		t.Errorf("compare: %v", err)
+	if tried, err := s.exec.Compare(t.Context()); !tried || err == nil || !strings.Contains(err.Error(), "fake stop failure") {
+		t.Errorf("compare: %t, %v", tried, err)
 	}
 	if len(s.host.adopted) != 1 {
 		t.Errorf("%d containers were adopted, want the one that can be", len(s.host.adopted))

@@ -119,11 +119,12 @@ func (w *World) checkDue(p *proc) bool {
 	if w.cfg.Hooks.NoCompare && p.compared {
 		return false
 	}
-	w.spawn(p, "compare", "check", nil, func() error { return p.exec.Compare(background) }, func(err error) {
+	tried := false
+	w.spawn(p, "compare", "check", nil, func() (err error) { tried, err = p.exec.Compare(background); return err }, func(error) {
 		if !p.compared {
-			// Until the first comparison succeeds no work is taken and no exit is heard of; once it has, exits are heard of
-			// from then on, and another comparison finds those in between.
-			p.compared, p.dueCheck = err == nil, true
+			// Until the first comparison has tried every container no work is taken and no exit is heard of; once it has, exits
+			// are heard of from then on, and another comparison finds those in between.
+			p.compared, p.dueCheck = tried, true
 		}
 	})
 	return true

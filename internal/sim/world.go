@@ -77,7 +77,7 @@ type proc struct {
 	alive    bool
 	sup      *supervisor.Supervisor
 	exec     *executor.Executor
-	compared bool     // An executor's first comparison has succeeded, so that it takes work.
+	compared bool     // An executor's first comparison has tried every container, so that it takes work.
 	dueCheck bool     // A sweep, or a comparison, is due.
 	exits    []string // Containers whose end an executor was told of.
 }
