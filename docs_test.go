@@ -48,7 +48,7 @@ func TestWireReferenceExamples(t *testing.T) {
 		}
 	}
 	for _, typ := range []events.Type{
-		events.TypeProgramCreated, events.TypeHostLost, events.TypeUserStartRequested, events.TypeUserStopRequested,
+		events.TypeProgramCreated, events.TypeHostLost, events.TypeHostDrained, events.TypeUserStartRequested, events.TypeUserStopRequested,
 		events.TypeUserRestartRequested, events.TypeFoldersEnsured, events.TypeBuildFinished, events.TypeRuntimeStarted,
 		events.TypeStartFailed, events.TypeRuntimeExited, events.TypeStopFinished,
 	} {

@@ -398,7 +398,7 @@ func TestListAndHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	hosts, err := b.c.Hosts(b.ctx)
-	if err != nil || !slices.ContainsFunc(hosts, func(h events.Heartbeat) bool { return h.HostID == "h9" }) {
+	if err != nil || !slices.ContainsFunc(hosts, func(h client.Host) bool { return h.HostID == "h9" }) {
 		t.Errorf("hosts: %+v, %v", hosts, err)
 	}
 }

@@ -60,8 +60,11 @@ func (c *Client) Delete(ctx context.Context, id events.ProgramID) error {
 	return nil
 }
 
-// Hosts returns the hosts whose executors are there, sorted by ID.
-func (c *Client) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
+// Host is what is known of a host.
+type Host = wire.Host
+
+// Hosts returns the hosts whose executors are there, and those that are drained, sorted by ID.
+func (c *Client) Hosts(ctx context.Context) ([]Host, error) {
 	var reply wire.HostsReply
 	if err := c.request(ctx, events.SubjectHostsList, struct{}{}, &reply); err != nil {
 		return nil, fmt.Errorf("list hosts: %w", err)

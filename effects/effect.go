@@ -2,6 +2,7 @@ package effects
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
@@ -87,6 +88,9 @@ func (BuildRuntime) isEffect()         {}
 func (StartRuntime) isEffect()         {}
 func (StopRuntime) isEffect()          {}
 func (FetchRuntimeStatus) isEffect()   {}
+
+// ErrElsewhere says that a host does not take effects which are for any host: it has no room, or takes no new program. Another may.
+var ErrElsewhere = errors.New("it is left to another host")
 
 // EffectHandler runs effects. FakeEffectHandler and host.RealEffectHandler implement it and pass one conformance suite.
 type EffectHandler interface {

@@ -92,6 +92,8 @@ func decoderOf(typ Type) func([]byte) (Event, error) {
 		return decodeAs[ProgramCreated]
 	case TypeHostLost:
 		return decodeAs[HostLost]
+	case TypeHostDrained:
+		return decodeAs[HostDrained]
 	case TypeUserStartRequested:
 		return decodeAs[UserStartRequested]
 	case TypeUserStopRequested:
@@ -198,6 +200,9 @@ func validate(id ProgramID, ev Event) (Event, error) {
 	case ProgramCreated:
 		return e, validateCreated(id, e)
 	case HostLost:
+		_, err := ParseHostID(string(e.HostID))
+		return e, err
+	case HostDrained:
 		_, err := ParseHostID(string(e.HostID))
 		return e, err
 	case UserStartRequested:

@@ -34,6 +34,7 @@ func TestZeroWire(t *testing.T) {
 	want := map[events.Type]string{
 		events.TypeProgramCreated:       `{"buildId":"","sourceDigest":""}`,
 		events.TypeHostLost:             `{"hostId":""}`,
+		events.TypeHostDrained:          `{"hostId":""}`,
 		events.TypeUserStartRequested:   `{}`,
 		events.TypeUserStopRequested:    `{}`,
 		events.TypeUserRestartRequested: `{}`,

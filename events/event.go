@@ -38,6 +38,11 @@ type HostLost struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// HostDrained says that an operator drains a host and stops what runs there, published by a supervisor for each program on it.
+type HostDrained struct {
+	HostID HostID `json:"hostId"`
+}
+
 // UserStartRequested asks for a program to be built and started. ProgramID may be empty on the wire: the subject
 // names the program.
 type UserStartRequested struct {
@@ -102,6 +107,7 @@ type StopFinished struct {
 const (
 	TypeProgramCreated       Type = "ProgramCreated"
 	TypeHostLost             Type = "HostLost"
+	TypeHostDrained          Type = "HostDrained"
 	TypeUserStartRequested   Type = "UserStartRequested"
 	TypeUserStopRequested    Type = "UserStopRequested"
 	TypeUserRestartRequested Type = "UserRestartRequested"
@@ -115,6 +121,7 @@ const (
 
 func (ProgramCreated) Type() Type       { return TypeProgramCreated }
 func (HostLost) Type() Type             { return TypeHostLost }
+func (HostDrained) Type() Type          { return TypeHostDrained }
 func (UserStartRequested) Type() Type   { return TypeUserStartRequested }
 func (UserStopRequested) Type() Type    { return TypeUserStopRequested }
 func (UserRestartRequested) Type() Type { return TypeUserRestartRequested }
@@ -127,6 +134,7 @@ func (StopFinished) Type() Type         { return TypeStopFinished }
 
 func (ProgramCreated) isEvent()       {}
 func (HostLost) isEvent()             {}
+func (HostDrained) isEvent()          {}
 func (UserStartRequested) isEvent()   {}
 func (UserStopRequested) isEvent()    {}
 func (UserRestartRequested) isEvent() {}

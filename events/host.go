@@ -14,6 +14,10 @@ type Heartbeat struct {
 	CPUs           int       `json:"cpus,omitempty"`        // Of the engine's machine.
 	MemoryBytes    int64     `json:"memoryBytes,omitempty"` // Of the engine's machine.
 	BuildSlots     int       `json:"buildSlots"`            // Builds of unplaced programs that it takes at once.
+	Building       int       `json:"building"`              // Builds of unplaced programs that it has in hand.
 	Running        int       `json:"running"`               // Containers of Hersh that run there.
+	Capacity       Capacity  `json:"capacity"`              // What programs it takes.
+	Promised       Load      `json:"promised"`              // What is promised of that.
+	Drained        bool      `json:"drained,omitempty"`     // It takes no new program, and has none in hand.
 	Problem        string    `json:"problem,omitempty"`     // What keeps it from working, in words; "" is none.
 }

@@ -32,6 +32,7 @@ func samples() []sample {
 			events.ProgramCreated{BuildID: build, SourceDigest: digest, Limits: events.Limits{MemoryBytes: 64 << 20, CPUMillis: 500, Pids: 32}},
 			`{"buildId":"build-0123456789ab","sourceDigest":"` + string(digest) + `","limits":{"memoryBytes":67108864,"cpuMillis":500,"pids":32}}`,
 		},
+		{events.HostDrained{HostID: "h1"}, `{"hostId":"h1"}`},
 		{events.HostLost{HostID: "h1", Reason: "no heartbeat for 30s"}, `{"hostId":"h1","reason":"no heartbeat for 30s"}`},
 		{events.UserStartRequested{ProgramID: alice}, `{"programId":"` + string(alice) + `"}`},
 		{events.UserStopRequested{ProgramID: alice}, `{"programId":"` + string(alice) + `"}`},

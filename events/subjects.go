@@ -21,6 +21,8 @@ const (
 	BucketPrograms = "HERSH_PROGRAMS"
 	// BucketHosts is the KV bucket of heartbeats.
 	BucketHosts = "HERSH_HOSTS"
+	// BucketDrains is the KV bucket of hosts that are to take no new program.
+	BucketDrains = "HERSH_DRAINS"
 	// BucketSources is the object store of source tarballs.
 	BucketSources = "HERSH_SOURCES"
 
@@ -48,8 +50,9 @@ const (
 	SubjectsLogs    = prefixLogs + ".*.*.*"
 	// SubjectHostsRegister is the API request by which an executor makes its host known.
 	SubjectHostsRegister = "hersh.hosts.register"
-	// SubjectHostsList and SubjectProgramsList are the requests of operators, over all hosts and all users.
+	// SubjectHostsList, SubjectHostsDrain and SubjectProgramsList are the requests of operators, over all hosts and all users.
 	SubjectHostsList    = "hersh.hosts.list"
+	SubjectHostsDrain   = "hersh.hosts.drain"
 	SubjectProgramsList = "hersh.programs.list"
 )
 

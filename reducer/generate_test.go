@@ -24,7 +24,9 @@ func drawEvent(t *rapid.T, s reducer.ProgramState) events.Event {
 	}
 	container := rapid.SampledFrom([]string{"c1", "c2", "c3", s.ContainerID}).Draw(t, "container")
 	success := rapid.Bool().Draw(t, "success")
-	switch rapid.IntRange(0, 10).Draw(t, "type") {
+	switch rapid.IntRange(0, 11).Draw(t, "type") {
+	case 11:
+		return events.HostDrained{HostID: rapid.SampledFrom([]events.HostID{"h1", "h2"}).Draw(t, "drained")}
 	case 0:
 		return events.ProgramCreated{BuildID: build, SourceDigest: digest, Limits: events.Limits{Pids: 9}}
 	case 1:

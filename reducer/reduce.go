@@ -47,6 +47,8 @@ func transition(s ProgramState, event events.Event) (ProgramState, []effects.Eff
 		return created(s, e)
 	case events.HostLost:
 		return hostLost(s, e)
+	case events.HostDrained:
+		return hostDrained(s, e)
 	case events.UserStartRequested:
 		return startRequested(s, e)
 	case events.UserStopRequested:
@@ -96,6 +98,17 @@ func hostLost(s ProgramState, e events.HostLost) (ProgramState, []effects.Effect
 		return fail(s, msg), nil, ""
 	}
 	return ignore(s, whyNotRunning)
+}
+
+// hostDrained stops what is on the host, as its user could. The program keeps its place: its /state is there.
+func hostDrained(s ProgramState, e events.HostDrained) (ProgramState, []effects.Effect, string) {
+	switch {
+	case e.HostID == "" || e.HostID != s.HostID:
+		return ignore(s, whyNotOnHost)
+	case s.State == StateError: // Nothing of it runs, and its dead container is evidence.
+		return ignore(s, whyNotRunning)
+	}
+	return stopRequested(s, events.UserStopRequested{})
 }
 
 func startRequested(s ProgramState, e events.UserStartRequested) (ProgramState, []effects.Effect, string) {

@@ -41,6 +41,15 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
+// NeedsHost reports whether a program in this state waits for its host, or runs there.
+func (s State) NeedsHost() bool {
+	switch s {
+	case StateBuilding, StateStarting, StateReady, StateStopping:
+		return true
+	}
+	return false
+}
+
 // MarshalText writes the state as its name.
 func (s State) MarshalText() ([]byte, error) {
 	if s < StateCreated || s > StateError {

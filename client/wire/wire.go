@@ -124,7 +124,8 @@ type ProgramRequest struct {
 // GetReply is the newest state of a program, as its log has it.
 type GetReply struct {
 	reducer.Checkpoint
-	Since time.Time `json:"since,omitzero"` // When the program came into its State; zero where that is not known.
+	Since   time.Time `json:"since,omitzero"`    // When the program came into its State; zero where that is not known.
+	Waiting string    `json:"waiting,omitempty"` // Why it waits for a host, a sentence; "" where it does not.
 }
 
 // DeleteReply names the program that was deleted.
@@ -199,9 +200,31 @@ type Chunk struct {
 	Truncated bool             `json:"truncated,omitempty"` // It was longer than MaxChunkBytes.
 }
 
-// HostsReply is the hosts whose executors are there, sorted by their ID.
+// HostsReply is the hosts whose executors are there, and those that are drained, sorted by their ID.
 type HostsReply struct {
-	Hosts []events.Heartbeat `json:"hosts"`
+	Hosts []Host `json:"hosts"`
+}
+
+// Host is what is known of a host. Drained, in its heartbeat, says that it obeys.
+type Host struct {
+	events.Heartbeat
+	Drain bool `json:"drain,omitempty"` // It is to take no new program.
+	Away  bool `json:"away,omitempty"`  // It sends no heartbeat.
+}
+
+// DrainRequest says whether a host is to take new programs. Repeating it changes nothing.
+type DrainRequest struct {
+	HostID  events.HostID `json:"hostId"`
+	Drained bool          `json:"drained"`
+	Stop    bool          `json:"stop,omitempty"` // Stop what is there, too; with Drained only.
+}
+
+// DrainReply says what became of a DrainRequest.
+type DrainReply struct {
+	HostID   events.HostID `json:"hostId"`
+	Drained  bool          `json:"drained"`
+	Programs int           `json:"programs"` // On the host and not at rest, by the read model.
+	Stopping int           `json:"stopping"` // Of those, that were told to stop.
 }
 
 // RegisterRequest makes a host known. It may be repeated.

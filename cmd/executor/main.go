@@ -30,6 +30,9 @@ type flags struct {
 	DockerHost   string            `help:"Address of the Docker daemon. Default: as DOCKER_HOST and the like say." env:"HERSH_DOCKER_HOST"`
 	BuildSlots   int               `help:"Builds of programs without a host at once." env:"HERSH_BUILD_SLOTS" default:"2"`
 	RunSlots     int               `help:"Starts and stops at once." env:"HERSH_RUN_SLOTS" default:"4"`
+	Programs     int               `help:"Programs that are placed here at once, those at rest not counted; 0 is no bound." env:"HERSH_PROGRAMS" default:"0"`
+	Memory       int64             `help:"Memory that may be promised to programs by their limits, in MiB; 0 is no bound. Default: what the machine has." env:"HERSH_MEMORY" default:"-1"`
+	CPUs         float64           `name:"cpus" help:"Processors that may be promised to programs by their limits; 0 is no bound. Default: what the machine has." env:"HERSH_CPUS" default:"-1"`
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
 	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`
@@ -98,7 +101,8 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
-		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, Capacity: f.capacity(),
+		BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
 		BuildCPUs: f.BuildCPUs, BuildCgroup: f.BuildCgroup, StateLimit: f.StateLimit << 20,
 		Labels: f.Label, Log: log, Registry: registry, Bus: bus.Options{Bind: f.Set()},
 	})
@@ -114,6 +118,11 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	case <-closed:
 		return errors.New("the NATS server closed the connection for good; its log says why")
 	}
+}
+
+// capacity is negative where it is to be what the machine has.
+func (f *flags) capacity() events.Capacity {
+	return events.Capacity{Programs: f.Programs, MemoryBytes: f.Memory << 20, CPUMillis: int64(f.CPUs * 1000)}
 }
 
 // networkMode returns what the Engine API calls the network of a build; its word for the default is none at all.

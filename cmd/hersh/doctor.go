@@ -254,6 +254,9 @@ func (r *doctor) executors(c *client.Client) {
 		r.tell("executors", failed, "none says that it is there", "start `hersh dev`, or the executor service on a Docker host")
 	}
 	for _, h := range hosts {
+		if h.Away {
+			continue // It is drained, and somebody is at work on it.
+		}
 		if h.Problem != "" {
 			r.tell("executors", failed, fmt.Sprintf("%s: %s", h.HostID, h.Problem), "mend it on that host; the executor goes on by itself")
 			continue

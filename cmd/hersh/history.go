@@ -100,6 +100,8 @@ func eventDetails(id events.ProgramID, step client.Step) string {
 	switch e := ev.(type) {
 	case events.ProgramCreated:
 		return string(e.BuildID)
+	case events.HostDrained:
+		return "an operator drains the host"
 	case events.HostLost:
 		return oneLine(e.Reason)
 	case events.FoldersEnsured:

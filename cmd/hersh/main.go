@@ -58,7 +58,7 @@ type cli struct {
 	Restart restartCmd `cmd:"" help:"Ask for a running program to be stopped, built and started."`
 	Ps      psCmd      `cmd:"" help:"List programs."`
 	Status  statusCmd  `cmd:"" help:"Show the newest state of a program."`
-	Hosts   hostsCmd   `cmd:"" help:"List the hosts that run programs."`
+	Hosts   hostsCmd   `cmd:"" help:"List the hosts that run programs; drain one."`
 	Logs    logsCmd    `cmd:"" help:"Show what a program printed."`
 	History historyCmd `cmd:"" help:"Show every event of a program and what it did."`
 	Replay  replayCmd  `cmd:"" help:"Show a program as it was at some point."`

@@ -31,6 +31,7 @@ func (cmd *statusCmd) Run(a *app) error {
 		return noProgram(id, err)
 	}
 	view := viewOf(status.Checkpoint, status.Since)
+	view.Waiting = status.Waiting
 	if a.json() {
 		return a.print(view)
 	}
@@ -43,35 +44,6 @@ func noProgram(id events.ProgramID, err error) error {
 		return sentence(fmt.Sprintf("there is no program %s; `hersh ps` lists those that there are.", id))
 	}
 	return err
-}
-
-type hostsCmd struct{}
-
-func (cmd *hostsCmd) Run(a *app) error {
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	hosts, err := c.Hosts(a.ctx)
-	if err != nil {
-		return err
-	}
-	if a.json() {
-		return a.print(hosts)
-	}
-	if len(hosts) == 0 {
-		a.note("No host is there: no executor runs, or none has said so yet.")
-		return nil
-	}
-	rows := [][]string{{"HOST", "RUNTIME", "DOCKER", "CPUS", "MEMORY", "BUILD SLOTS", "RUNNING", "UP", "PROBLEM"}}
-	for _, h := range hosts {
-		rows = append(rows, []string{
-			string(h.HostID), h.DefaultRuntime, orDash(h.Docker), strconv.Itoa(h.CPUs), byteSize(h.MemoryBytes),
-			strconv.Itoa(h.BuildSlots), strconv.Itoa(h.Running), age(time.Now(), h.Started), h.Problem,
-		})
-	}
-	return a.table(rows)
 }
 
 type deleteCmd struct {

@@ -23,10 +23,11 @@ type programView struct {
 	ImageID        string              `json:"imageId,omitempty"`
 	ContainerID    string              `json:"containerId,omitempty"`
 	Limits         events.Limits       `json:"limits,omitzero"`
-	Seq            uint64              `json:"seq"`             // Of the last event.
-	Updated        time.Time           `json:"updated"`         // When the last event was stored.
-	Since          time.Time           `json:"since,omitzero"`  // When it came into its state, where that is known.
-	Digest         reducer.Digest      `json:"digest,omitzero"` // Of the log.
+	Seq            uint64              `json:"seq"`               // Of the last event.
+	Updated        time.Time           `json:"updated"`           // When the last event was stored.
+	Since          time.Time           `json:"since,omitzero"`    // When it came into its state, where that is known.
+	Waiting        string              `json:"waiting,omitempty"` // Why it waits for a host.
+	Digest         reducer.Digest      `json:"digest,omitzero"`   // Of the log.
 }
 
 func viewOf(cp reducer.Checkpoint, since time.Time) programView {
@@ -54,6 +55,7 @@ func (a *app) details(v programView) error {
 			rows = append(rows, []string{name, value})
 		}
 	}
+	add("waiting", v.Waiting)
 	add("error", v.ErrorMsg)
 	add("exit code", strconv.Itoa(v.ExitCode))
 	add("host", string(v.HostID))

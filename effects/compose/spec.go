@@ -32,9 +32,9 @@ const (
 
 // What a program gets where its Limits are silent.
 const (
-	DefaultMemoryBytes = 256 << 20
-	DefaultCPUMillis   = 1000
-	DefaultPids        = 256
+	DefaultMemoryBytes = events.DefaultMemoryBytes
+	DefaultCPUMillis   = events.DefaultCPUMillis
+	DefaultPids        = events.DefaultPids
 	DefaultOpenFiles   = 16384 // Files that one process may have open; Docker's own default is a million.
 )
 

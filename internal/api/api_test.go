@@ -202,6 +202,11 @@ func TestBadRequests(t *testing.T) {
 		{"hersh.hosts.register", `{"hostId":"any"}`, 400, "reserved"},
 		{"hersh.hosts.register", `{"hostId":"a.b"}`, 400, "character other than"},
 		{"hersh.hosts.list", `{"x":1}`, 400, "unknown field"},
+		{"hersh.hosts.drain", `{}`, 400, "host ID"},
+		{"hersh.hosts.drain", `{"hostId":"a.b","drained":true}`, 400, "character other than"},
+		{"hersh.hosts.drain", `{"hostId":"h9","drained":true}`, 400, "there is no host h9; known are fake-host"},
+		{"hersh.hosts.drain", `{"hostId":"h9","drained":false}`, 400, "there is no host h9; known are fake-host"},
+		{"hersh.hosts.drain", `{"hostId":"fake-host","stop":true}`, 400, "only what is on a host that is drained"},
 	} {
 		code, sentence := b.ask(c.subject, c.body, nil)
 		if code != c.code || !strings.Contains(sentence, c.says) || len(sentence) > 600 {
@@ -442,6 +447,79 @@ func TestHosts(t *testing.T) {
 	if !found {
 		t.Errorf("hosts: %+v, want h1 among them", hosts)
 	}
+}
+
+func TestDrain(t *testing.T) {
+	b := newBench(t)
+	runs, rests := b.create("alice"), b.create("bob")
+	b.publish(runs, events.TypeUserStartRequested, `{}`)
+	b.settle(runs, reducer.StateReady)
+	ask := func(body string, want wire.DrainReply) {
+		t.Helper()
+		var got wire.DrainReply
+		b.mustAsk(events.SubjectHostsDrain, body, &got)
+		if got != want {
+			t.Errorf("%s gives %+v, want %+v", body, got, want)
+		}
+	}
+	listed := func() wire.Host {
+		t.Helper()
+		var hosts wire.HostsReply
+		b.mustAsk(events.SubjectHostsList, ``, &hosts)
+		if len(hosts.Hosts) != 1 || hosts.Hosts[0].HostID != hershtest.HostID {
+			t.Fatalf("hosts: %+v", hosts)
+		}
+		return hosts.Hosts[0]
+	}
+	const drain = `{"hostId":"fake-host","drained":true}`
+	for range 2 {
+		ask(drain, wire.DrainReply{HostID: hershtest.HostID, Drained: true, Programs: 1})
+	}
+	for !listed().Drained { // The host says so with its next heartbeat.
+		if b.ctx.Err() != nil {
+			t.Fatal("the host does not say that it is drained")
+		}
+	}
+	b.publish(rests, events.TypeUserStartRequested, `{}`)
+	b.settle(rests, reducer.StateBuilding)
+	status := func(id events.ProgramID) (reply wire.GetReply) {
+		b.mustAsk(events.APISubject(id.User(), wire.VerbGet), fmt.Sprintf(`{"programId":%q}`, id), &reply)
+		return reply
+	}
+	if got := status(rests).Waiting; got != "all hosts are drained" {
+		t.Errorf("a program without a host waits because %q", got)
+	}
+	if got := status(runs).Waiting; got != "" {
+		t.Errorf("a program that runs waits because %q", got)
+	}
+
+	const stop = `{"hostId":"fake-host","drained":true,"stop":true}`
+	ask(stop, wire.DrainReply{HostID: hershtest.HostID, Drained: true, Programs: 1, Stopping: 1})
+	b.settle(runs, reducer.StateStopped)
+	ask(stop, wire.DrainReply{HostID: hershtest.HostID, Drained: true})
+	last := b.history(runs, "").Steps
+	if step := last[len(last)-2]; step.Type != events.TypeHostDrained || step.To != reducer.StateStopping || step.Host != hershtest.HostID {
+		t.Errorf("the history says %+v", step)
+	}
+	if state := status(runs).State; state.HostID != hershtest.HostID {
+		t.Errorf("a program that was stopped lost its place: %+v", state)
+	}
+	for range 2 {
+		ask(`{"hostId":"fake-host","drained":false}`, wire.DrainReply{HostID: hershtest.HostID})
+	}
+	b.settle(rests, reducer.StateReady)
+	if h := listed(); h.Drain || h.Drained {
+		t.Errorf("the host is %+v, want it not drained", h)
+	}
+	if err := b.Bus.Drain(b.ctx, "h2", true); err != nil { // Somebody drained it, and it is away.
+		t.Fatal(err)
+	}
+	var hosts wire.HostsReply
+	b.mustAsk(events.SubjectHostsList, ``, &hosts)
+	if len(hosts.Hosts) != 2 || hosts.Hosts[1].HostID != "h2" || !hosts.Hosts[1].Drain || !hosts.Hosts[1].Away {
+		t.Errorf("hosts: %+v, want h2, drained and away", hosts)
+	}
+	ask(`{"hostId":"h2","drained":false}`, wire.DrainReply{HostID: "h2"})
 }
 
 func TestMicroServiceIsFound(t *testing.T) {

@@ -6,7 +6,8 @@
 //	programs.go  create, list, get, delete
 //	history.go   history
 //	logs.go      logs
-//	hosts.go     hosts.list, hosts.register
+//	hosts.go     hosts.list, hosts.register, hosts.drain
+//	waiting.go   why a program waits for a host
 //
 // The handlers of a micro endpoint run one at a time, so a handler here only puts the request into a queue; what does not fit
 // is refused at once, as busy. Nothing is kept between requests: every answer about one program comes from its log.

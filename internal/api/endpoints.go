@@ -39,6 +39,7 @@ func (s *Server) endpoints() []endpoint {
 		userEndpoint(wire.VerbUploadCommit, s.uploadCommit),
 		plainEndpoint("programs-list", events.SubjectProgramsList, s.listAll),
 		plainEndpoint("hosts-list", events.SubjectHostsList, s.listHosts),
+		plainEndpoint("hosts-drain", events.SubjectHostsDrain, s.drainHost),
 		plainEndpoint("hosts-register", events.SubjectHostsRegister, s.registerHost),
 		s.hostEndpoint(),
 		s.resultEndpoint(),

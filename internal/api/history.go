@@ -139,8 +139,11 @@ func wireStep(step reducer.Step, data []byte, states bool) (wire.Step, error) {
 
 // hostOf says where an event comes from; of an event that comes from no host, where its effects go.
 func hostOf(step reducer.Step) events.HostID {
-	if lost, ok := step.Event.(events.HostLost); ok {
-		return lost.HostID
+	switch e := step.Event.(type) {
+	case events.HostLost:
+		return e.HostID
+	case events.HostDrained:
+		return e.HostID
 	}
 	if origin, isResult := events.OriginOf(step.Event); isResult && origin.HostID != "" {
 		return origin.HostID

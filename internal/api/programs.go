@@ -128,11 +128,15 @@ func (s *Server) get(ctx context.Context, user events.UserID, req wire.ProgramRe
 	if err != nil {
 		return wire.GetReply{}, err
 	}
-	since, err := s.since(ctx, cp)
+	since, begun, err := s.since(ctx, cp)
 	if err != nil {
 		return wire.GetReply{}, err
 	}
-	return wire.GetReply{Checkpoint: cp, Since: since}, nil
+	waiting, err := s.waiting(ctx, cp.State, begun)
+	if err != nil {
+		return wire.GetReply{}, err
+	}
+	return wire.GetReply{Checkpoint: cp, Since: since, Waiting: waiting}, nil
 }
 
 func (s *Server) newest(ctx context.Context, user events.UserID, id events.ProgramID) (reducer.Checkpoint, error) {
@@ -146,12 +150,11 @@ func (s *Server) newest(ctx context.Context, user events.UserID, id events.Progr
 	return cp, err
 }
 
-// since looks up when a program came into the state of its checkpoint.
-func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (time.Time, error) {
-	var since time.Time
+// since looks up when a program came into the state of its checkpoint, and whether a host has begun with what that waits for.
+func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (since time.Time, begun bool, err error) {
 	for step, err := range reducer.Replay(reducer.NewCheckpoint(cp.State.ID), s.bus.Read(ctx, cp.State.ID, 0)) {
 		if err != nil {
-			return time.Time{}, err
+			return time.Time{}, false, err
 		}
 		if step.Seq > cp.Seq {
 			break
@@ -159,8 +162,12 @@ func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (time.Time, e
 		if since.IsZero() || step.After.State != step.Before.State {
 			since = step.Time
 		}
+		if step.After.Attempt != step.Before.Attempt {
+			begun = false
+		}
+		begun = begun || step.Type == events.TypeFoldersEnsured && step.Reject == nil && step.Ignored == ""
 	}
-	return since, nil
+	return since, begun, nil
 }
 
 // delete removes a program that runs nowhere. What was built or run of it is removed by the hosts, which find it to be nobody's.

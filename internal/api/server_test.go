@@ -24,6 +24,8 @@ type slowBus struct {
 	err   error
 }
 
+func (b *slowBus) Drains(context.Context) (map[events.HostID]time.Time, error) { return nil, nil }
+
 func (b *slowBus) Hosts(ctx context.Context) ([]events.Heartbeat, error) {
 	b.begun <- struct{}{}
 	select {

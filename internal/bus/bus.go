@@ -147,6 +147,7 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: events.BucketPrograms, Description: "checkpoints: the read model, a cache of the logs", Replicas: b.opts.Replicas},
 		{Bucket: events.BucketHosts, Description: "heartbeats of executors", TTL: b.opts.HostTTL, LimitMarkerTTL: hostMarkerTTL, Replicas: b.opts.Replicas},
+		{Bucket: events.BucketDrains, Description: "hosts that are to take no new program", Replicas: b.opts.Replicas},
 		{Bucket: events.BucketLeases, Description: "who does what only one needs to do", TTL: b.lease, LimitMarkerTTL: b.lease, Replicas: b.opts.Replicas},
 	}
 }

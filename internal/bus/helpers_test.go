@@ -84,7 +84,7 @@ func wakesOf(b *bus.Bus) func(context.Context, func(context.Context, events.Prog
 
 func effectsOf(b *bus.Bus, host events.HostID, class events.Class) func(context.Context, func(context.Context, events.ProgramID, uint64) error) error {
 	return func(ctx context.Context, h func(context.Context, events.ProgramID, uint64) error) error {
-		return b.Effects(ctx, host, class, 1, h)
+		return b.Effects(ctx, host, class, 1, nil, h)
 	}
 }
 

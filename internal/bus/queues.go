@@ -33,12 +33,14 @@ type timing struct {
 	drainWait     time.Duration // How long work in hand may go on after the end was asked for.
 	minRetry      time.Duration // Before work that failed comes again, for the first time.
 	maxRetry      time.Duration
+	elsewhere     time.Duration // Before work comes again that is left to another host.
 }
 
 func usualTiming() timing {
 	return timing{
 		ackWait: 30 * time.Second, progressEvery: 3 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
 		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
+		elsewhere: time.Second,
 	}
 }
 
@@ -102,12 +104,12 @@ func (b *Bus) withdraw(ctx context.Context, subject string, before map[events.Pr
 
 // Effects hands the effect messages of one queue ("" is that of any host) to workers until ctx ends; it returns when all are
 // done. Work that returns an error comes again later, here or elsewhere. The context of work in hand ends some seconds after
-// ctx.
-func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
+// ctx. While open reports false nothing is taken; nil is always open.
+func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, open func() bool, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
 	subject := events.EffectsSubject(host, class)
 	name := events.EffectsQueue(host, class)
-	open := func(ctx context.Context) (jetstream.Consumer, error) { return b.openEffects(ctx, host, name, subject) }
-	return b.consume(ctx, name, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
+	consumer := func(ctx context.Context) (jetstream.Consumer, error) { return b.openEffects(ctx, host, name, subject) }
+	return b.consume(ctx, name, consumer, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
 		id, seq, err := effects.ParseTrigger(msg.Data())
 		if err != nil {
 			b.log.Warn("dropped an effects message that cannot be read", "subject", msg.Subject(), "error", err)
@@ -186,7 +188,7 @@ func (b *Bus) Wakes(ctx context.Context, workers int, handle func(ctx context.Co
 	defer func() { _ = sub.Unsubscribe() }() // Fails only on a closed connection, which has none.
 	direct.Go(func() { b.wakeDirectly(ctx, feed, handle) })
 
-	return b.consume(ctx, "wake-ups", open, workers, func(ctx context.Context, msg jetstream.Msg) error {
+	return b.consume(ctx, "wake-ups", open, nil, workers, func(ctx context.Context, msg jetstream.Msg) error {
 		id, err := events.ParseWakeSubject(msg.Subject())
 		if err != nil {
 			b.log.Warn("dropped a wake-up that cannot be read", "subject", msg.Subject(), "error", err)
@@ -259,8 +261,8 @@ func (b *Bus) consumerConfig(name, filter string) jetstream.ConsumerConfig {
 }
 
 // consume runs workers on a consumer until ctx ends. Each pulls one message at a time, since the server counts the time that a
-// message waits in a client too.
-func (b *Bus) consume(ctx context.Context, name string, open func(context.Context) (jetstream.Consumer, error), workers int, handle func(context.Context, jetstream.Msg) error) error {
+// message waits in a client too. None pulls while ready reports false; nil is always ready.
+func (b *Bus) consume(ctx context.Context, name string, open func(context.Context) (jetstream.Consumer, error), ready func() bool, workers int, handle func(context.Context, jetstream.Msg) error) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -270,16 +272,20 @@ func (b *Bus) consume(ctx context.Context, name string, open func(context.Contex
 	defer stop()
 	var group sync.WaitGroup
 	for range workers {
-		group.Go(func() { b.worker(ctx, work, name, open, handle) })
+		group.Go(func() { b.worker(ctx, work, name, open, ready, handle) })
 	}
 	group.Wait()
 	return ctx.Err()
 }
 
-func (b *Bus) worker(ctx, work context.Context, name string, open func(context.Context) (jetstream.Consumer, error), handle func(context.Context, jetstream.Msg) error) {
+func (b *Bus) worker(ctx, work context.Context, name string, open func(context.Context) (jetstream.Consumer, error), ready func() bool, handle func(context.Context, jetstream.Msg) error) {
 	var consumer jetstream.Consumer
 	failures := 0
 	for ctx.Err() == nil {
+		if ready != nil && !ready() {
+			pause(ctx, b.timing.minRetry)
+			continue
+		}
 		var msg jetstream.Msg
 		var err error
 		if consumer == nil {
@@ -317,7 +323,12 @@ func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(c
 		return
 	}
 	delay := time.Duration(0) // Work that is handed back at the end is for somebody else, at once.
-	if ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, effects.ErrElsewhere):
+		b.log.Info("work is handed back", "subject", msg.Subject(), "reason", err)
+		delay = b.timing.elsewhere
+	default:
 		b.log.Warn("work failed; it will come again", "subject", msg.Subject(), "error", err)
 		delay = b.timing.backoff(deliveries(msg))
 	}

@@ -3,6 +3,8 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,7 +160,7 @@ func TestWorkInHandEndsAWhileAfterTheLoop(t *testing.T) {
 	publishStop(t, b, id, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	err := b.Effects(ctx, "h1", events.ClassRun, 1, func(work context.Context, _ events.ProgramID, _ uint64) error {
+	err := b.Effects(ctx, "h1", events.ClassRun, 1, nil, func(work context.Context, _ events.ProgramID, _ uint64) error {
 		cancel()
 		if work.Err() != nil {
 			t.Error("the context of work in hand ended with the loop's")
@@ -223,5 +225,40 @@ func TestWithdraw(t *testing.T) {
 			t.Errorf("%s/%s gives %+v, want %+v", q.host, q.class, got, q.want)
 		}
 		stop()
+	}
+}
+
+// A worker that is closed takes nothing, and one that leaves work to others does not keep it.
+func TestClosedWorkersTakeNothing(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	id := create(t, b, 1)
+	var open atomic.Bool
+	asked := make(chan struct{}, 1)
+	loop := func(ctx context.Context, h func(context.Context, events.ProgramID, uint64) error) error {
+		return b.Effects(ctx, "h1", events.ClassRun, 1, func() bool {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return open.Load()
+		}, h)
+	}
+	calls, stop := listen(t, loop, func(context.Context, call) error { return fmt.Errorf("no room: %w", effects.ErrElsewhere) })
+	publishStop(t, b, id, 1)
+	for range 3 {
+		receive(t, "a question whether it is open", asked)
+	}
+	if len(calls) > 0 {
+		t.Fatal("a closed worker took work")
+	}
+	open.Store(true)
+	receive(t, "work once it is open", calls)
+	receive(t, "the same work again", calls)
+	stop()
+	other, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	if got := receive(t, "work for another", other); got != (call{id, 1}) {
+		t.Errorf("got %+v", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,49 @@ func checkpoint(id events.ProgramID, seq uint64) reducer.Checkpoint {
 	cp := reducer.NewCheckpoint(id)
 	cp.Seq = seq
 	return cp
+}
+
+func TestDrains(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	check := func(want ...events.HostID) {
+		t.Helper()
+		drains, err := b.Drains(t.Context())
+		if err != nil || len(drains) != len(want) {
+			t.Fatalf("drained are %v, %v; want %v", drains, err, want)
+		}
+		for _, host := range []events.HostID{"h1", "h2"} {
+			drained, err := b.Drained(t.Context(), host)
+			if err != nil || drained != slices.Contains(want, host) || drained == drains[host].IsZero() {
+				t.Errorf("%s: drained is %t, %v, since %v; want %v", host, drained, err, drains[host], want)
+			}
+		}
+	}
+	drain := func(host events.HostID, drained bool) {
+		t.Helper()
+		if err := b.Drain(t.Context(), host, drained); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	drain("h1", false)
+	check()
+	drain("h1", true)
+	first, err := b.Drains(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	drain("h1", true)
+	again, err := b.Drains(t.Context())
+	if err != nil || !first["h1"].Equal(again["h1"]) {
+		t.Errorf("drained since %v, and then since %v (%v)", first, again, err)
+	}
+	drain("h2", true)
+	check("h1", "h2")
+	drain("h1", false)
+	check("h2")
+	drain("h1", true)
+	check("h1", "h2")
 }
 
 func TestNewestOfConcurrentCheckpointsStays(t *testing.T) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -80,6 +81,119 @@ func TestHostLost(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// A drained host takes no new program, also after everything was restarted; what is on it goes on, until it is told to stop.
+func TestDrainedHost(t *testing.T) {
+	s := newFakeSystem(t)
+	stopSup := s.startSupervisor("s1")
+	first := executor.NewFakeHost(effects.NewFakeEffectHandler())
+	stopExec := s.startExecutor("h1", first)
+	mine := s.create("alice")
+	s.publish(events.UserStartRequested{}, mine)
+	s.waitState(mine, "ready", is(reducer.StateReady))
+	if err := s.bus.Drain(t.Context(), "h1", true); err != nil {
+		t.Fatal(err)
+	}
+	stopSup()
+	stopExec()
+	s.nats.Restart(t)
+	s.startSupervisor("s2")
+	s.startExecutor("h1", first)
+	waitFor(t, "the host to say that it is drained", func() bool { return s.heartbeat("h1").Drained })
+
+	next := s.create("bob")
+	s.publish(events.UserStartRequested{}, next)
+	s.publish(events.UserRestartRequested{}, mine) // Goes through the same executor, which has had time for the other one.
+	s.waitState(mine, "ready again", func(p reducer.ProgramState) bool { return p.State == reducer.StateReady && p.Attempt == 2 })
+	if state, err := fold(t.Context(), s.bus, next); err != nil || state.State.State != reducer.StateBuilding || state.State.HostID != "" {
+		t.Errorf("a new program became %+v (%v), want it to wait", state.State, err)
+	}
+	if n := countTypes(t, s.bus, next)[events.TypeFoldersEnsured]; n != 0 {
+		t.Error("the drained host began with a new program")
+	}
+	s.startExecutor("h2", executor.NewFakeHost(effects.NewFakeEffectHandler()))
+	if ready := s.waitState(next, "ready", is(reducer.StateReady)); ready.HostID != "h2" {
+		t.Errorf("it is on %q, want h2", ready.HostID)
+	}
+
+	s.publish(events.HostDrained{HostID: "h1"}, mine)
+	stopped := s.waitState(mine, "stopped", is(reducer.StateStopped))
+	if left, err := first.Containers(t.Context()); err != nil || len(left) != 0 || stopped.HostID != "h1" {
+		t.Errorf("after the stop the host has %v (%v), and the program is %+v", left, err, stopped)
+	}
+	if err := s.bus.Drain(t.Context(), "h1", false); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the host to take programs again", func() bool { return !s.heartbeat("h1").Drained })
+}
+
+// Programs wait for a host with room, and are taken when there is some. No host ever gets more than it takes.
+func TestFullHosts(t *testing.T) {
+	s := newFakeSystem(t)
+	s.startSupervisor("s1")
+	hosts := map[events.HostID]*executor.FakeHost{}
+	for _, id := range []events.HostID{"h1", "h2"} {
+		hosts[id] = executor.NewFakeHost(effects.NewFakeEffectHandler())
+		exec := executor.New(id, s.nats.Bus(t), hosts[id], executor.Options{BuildSlots: 2, RunSlots: 2, Capacity: events.Capacity{MemoryBytes: 600 << 20}},
+			natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
+		serve(t, exec.Run)
+	}
+	var ids []events.ProgramID
+	for range 6 { // Of 256 MiB each, of which a host takes two.
+		id := s.create("alice")
+		s.publish(events.UserStartRequested{}, id)
+		ids = append(ids, id)
+	}
+	count := func() (ready []events.ProgramID, waiting int) {
+		for _, id := range ids {
+			cp, err := fold(t.Context(), s.bus, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cp.State.State == reducer.StateReady {
+				ready = append(ready, id)
+			}
+			if cp.State.State == reducer.StateBuilding {
+				waiting++
+			}
+		}
+		return ready, waiting
+	}
+	check := func(ready, waiting int) {
+		t.Helper()
+		waitFor(t, fmt.Sprintf("%d programs ready and %d waiting", ready, waiting), func() bool {
+			r, w := count()
+			return len(r) == ready && w == waiting
+		})
+		for id, host := range hosts {
+			if list, err := host.Containers(t.Context()); err != nil || len(list) > 2 {
+				t.Errorf("%s has %v (%v), and takes two", id, list, err)
+			}
+		}
+	}
+	check(4, 2)
+	waitFor(t, "both hosts to say that they are full", func() bool {
+		return s.heartbeat("h1").Promised.Programs == 2 && s.heartbeat("h2").Promised.Programs == 2
+	})
+	ready, _ := count()
+	s.publish(events.UserStopRequested{}, ready[0])
+	s.publish(events.UserStopRequested{}, ready[1])
+	check(4, 0)
+}
+
+func (s *fakeSystem) heartbeat(host events.HostID) events.Heartbeat {
+	s.t.Helper()
+	beats, err := s.bus.Hosts(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, beat := range beats {
+		if beat.HostID == host {
+			return beat
+		}
+	}
+	return events.Heartbeat{}
 }
 
 // startWatching starts a supervisor that looks after the hosts.

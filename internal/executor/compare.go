@@ -59,7 +59,9 @@ func (e *Executor) Settle(ctx context.Context, c effects.Container) error {
 	case adopt:
 		err = e.host.Adopt(ctx, c)
 	case report:
-		err = e.reportExit(ctx, c)
+		if err = e.reportExit(ctx, c); err == nil {
+			e.admit.ended(c.ProgramID)
+		}
 	case remove:
 		err = e.remove(ctx, c)
 	default:
@@ -104,6 +106,7 @@ func (e *Executor) Compare(ctx context.Context) (tried bool, err error) {
 	}
 	var failures []error
 	known := map[string]bool{}
+	e.admit.beginCount()
 	for _, c := range containers {
 		known[c.ID] = true
 		failures = append(failures, e.settleWithin(ctx, c))
@@ -129,10 +132,12 @@ func (e *Executor) compareMissing(ctx context.Context, known map[string]bool) er
 		if err != nil {
 			return errors.Join(append(failures, fmt.Errorf("compare: %w", err))...)
 		}
+		e.admit.note(e.id, cp.State, cp.Seq)
 		if e.shouldRun(cp.State) && !known[cp.State.ContainerID] {
 			failures = append(failures, e.checkMissing(ctx, cp.State.ID))
 		}
 	}
+	e.admit.endCount()
 	return errors.Join(failures...)
 }
 

@@ -43,10 +43,11 @@ type Bus interface {
 	// waits for a call that is under way.
 	Watch(ctx context.Context, id events.ProgramID, fn func()) (stop func(), err error)
 
-	Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(context.Context, events.ProgramID, uint64) error) error
+	Effects(ctx context.Context, host events.HostID, class events.Class, workers int, open func() bool, handle func(context.Context, events.ProgramID, uint64) error) error
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Reconnected(ctx context.Context) <-chan struct{}
 	Beat(ctx context.Context, beat events.Heartbeat) error
+	Drained(ctx context.Context, host events.HostID) (bool, error)
 }
 
 // Host is what an executor needs of the machine that it runs programs on.
@@ -65,9 +66,10 @@ type Host interface {
 
 // Options say how much an executor takes on.
 type Options struct {
-	BuildSlots int    // Builds of programs without a host at once; as many rebuilds of its own programs may run beside them.
-	RunSlots   int    // Starts and stops at once.
-	Version    string // Of Hersh, for the heartbeat.
+	BuildSlots int             // Builds of programs without a host at once; as many rebuilds of its own programs may run beside them.
+	RunSlots   int             // Starts and stops at once.
+	Capacity   events.Capacity // What programs without a host are taken for. Those that are here start in any case.
+	Version    string          // Of Hersh, for the heartbeat.
 	// WithTimeout bounds a context; nil is context.WithTimeout. A simulation has a clock of its own.
 	WithTimeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 }
@@ -81,6 +83,7 @@ type Executor struct {
 	log     *slog.Logger
 	metrics *Metrics
 	locks   keyLocks
+	admit   *admission
 	started time.Time
 	// outages counts how often the bus was away, compared those of them after which a comparison has begun that tried every container.
 	outages, compared atomic.Uint64
@@ -92,7 +95,10 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 		opts.WithTimeout = context.WithTimeout
 	}
 	opts.BuildSlots, opts.RunSlots = max(opts.BuildSlots, 1), max(opts.RunSlots, 1)
-	return &Executor{id: id, bus: bus, host: host, opts: opts, log: log.With("host", id), metrics: metrics, started: time.Now()}
+	return &Executor{
+		id: id, bus: bus, host: host, opts: opts, log: log.With("host", id), metrics: metrics,
+		admit: newAdmission(opts.BuildSlots, opts.Capacity, time.Now), started: time.Now(),
+	}
 }
 
 // Run works until ctx ends, and returns when everything in hand is finished or handed back. Containers go on running.
@@ -111,14 +117,15 @@ func (e *Executor) Run(ctx context.Context) error {
 		host    events.HostID
 		class   events.Class
 		workers int
+		open    func() bool
 	}{
-		{"", events.ClassBuild, e.opts.BuildSlots},
-		{e.id, events.ClassBuild, e.opts.BuildSlots},
-		{"", events.ClassRun, 1}, // Rare: the stop of a container whose host nobody named.
-		{e.id, events.ClassRun, e.opts.RunSlots},
+		{"", events.ClassBuild, e.opts.BuildSlots, e.admit.open},
+		{e.id, events.ClassBuild, e.opts.BuildSlots, nil},
+		{"", events.ClassRun, 1, nil}, // Rare: the stop of a container whose host nobody named.
+		{e.id, events.ClassRun, e.opts.RunSlots, nil},
 	} {
 		group.Go(func() {
-			if err := e.bus.Effects(ctx, q.host, q.class, q.workers, e.Handle); err != nil && ctx.Err() == nil {
+			if err := e.bus.Effects(ctx, q.host, q.class, q.workers, q.open, e.Handle); err != nil && ctx.Err() == nil {
 				e.log.Error("a queue of effects ended", "queue", q.host, "class", q.class, "error", err)
 			}
 		})
@@ -128,12 +135,12 @@ func (e *Executor) Run(ctx context.Context) error {
 }
 
 // Handle runs what one transition decided and the log still awaits, and publishes the results. An error means that it must come
-// again; running it twice ends in the same place.
+// again; one that wraps effects.ErrElsewhere, that it is for another host. Running it twice ends in the same place.
 func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) error {
 	if e.compared.Load() < e.outages.Load() {
 		return e.failed(id, seq, errAway)
 	}
-	pending, err := e.derive(ctx, id, seq)
+	_, pending, err := e.derive(ctx, id, seq)
 	if err != nil {
 		return e.failed(id, seq, err)
 	}
@@ -147,12 +154,24 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 		return e.failed(id, seq, err)
 	}
 	defer unlock()
-	if pending, err = e.derive(ctx, id, seq); err != nil {
+	state, pending, err := e.derive(ctx, id, seq)
+	if err != nil {
 		return e.failed(id, seq, err)
 	}
-	for i, eff := range pending.Effects {
-		more, err := e.runOne(ctx, id, seq, i, eff)
+	if len(pending.Effects) > 0 && pending.HostID == "" && effects.Class(pending.Effects) == events.ClassBuild {
+		taken, leave, err := e.admit.take(ctx, state)
 		if err != nil {
+			return e.failed(id, seq, err)
+		}
+		defer leave()
+		ctx = taken
+	}
+	for i, eff := range pending.Effects {
+		more, err := e.runOne(ctx, &state, seq, i, eff)
+		if err != nil {
+			if cause := context.Cause(ctx); errors.Is(cause, effects.ErrElsewhere) {
+				err = cause
+			}
 			return e.failed(id, seq, err)
 		}
 		if !more {
@@ -162,23 +181,24 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 	return nil
 }
 
-// derive returns what the transition at seq decided, by the program's log, as far as its head still awaits it here.
-func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) (reducer.Pending, error) {
+// derive returns the state of a program, and what the transition at seq decided, by the program's log, as far as its head still awaits
+// it here.
+func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) (reducer.ProgramState, reducer.Pending, error) {
 	head, outstanding, err := e.replay(ctx, id)
 	if errors.Is(err, events.ErrNoProgram) {
-		return reducer.Pending{}, nil
+		return head.State, reducer.Pending{}, nil
 	}
 	if err != nil {
-		return reducer.Pending{}, err
+		return head.State, reducer.Pending{}, err
 	}
 	if head.Seq < seq {
-		return reducer.Pending{}, e.whyBehind(ctx, id, head.Seq, seq)
+		return head.State, reducer.Pending{}, e.whyBehind(ctx, id, head.Seq, seq)
 	}
 	pending, found := outstanding.At(seq)
 	if !found || pending.HostID != "" && pending.HostID != e.id {
-		return reducer.Pending{}, nil
+		pending = reducer.Pending{}
 	}
-	return pending, nil
+	return head.State, pending, nil
 }
 
 // whyBehind tells a read that lags, which an error brings again, from a message that names an event which is not there, which is
@@ -212,11 +232,14 @@ func (e *Executor) replay(ctx context.Context, id events.ProgramID) (reducer.Che
 		head = next
 		outstanding.Observe(step)
 	}
+	e.admit.note(e.id, head.State, head.Seq)
 	return head, outstanding, nil
 }
 
-// runOne runs one effect, publishes its result, and reports whether the next one is to be run.
-func (e *Executor) runOne(ctx context.Context, id events.ProgramID, seq uint64, i int, eff effects.Effect) (bool, error) {
+// runOne runs one effect, publishes its result, and reports whether the next one is to be run. The state becomes what the result makes
+// of it.
+func (e *Executor) runOne(ctx context.Context, state *reducer.ProgramState, seq uint64, i int, eff effects.Effect) (bool, error) {
+	id := state.ID
 	e.log.Info("effect", "program", id, "seq", seq, "effect", eff.Type(), "attempt", eff.Place().Attempt)
 	began := time.Now()
 	result, err := e.execute(ctx, id, seq, eff)
@@ -230,12 +253,15 @@ func (e *Executor) runOne(ctx context.Context, id events.ProgramID, seq uint64, 
 	}
 	e.metrics.observe(eff, result, time.Since(began))
 	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: eff.Place().Attempt})
-	if _, err := e.bus.Append(ctx, id, result, e.resultKey(id, seq, i, result)); err != nil {
-		if errors.Is(err, events.ErrNoProgram) {
-			return false, nil
-		}
+	stored, err := e.bus.Append(ctx, id, result, e.resultKey(id, seq, i, result))
+	if errors.Is(err, events.ErrNoProgram) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
+	*state, _ = reducer.Reduce(*state, result)
+	e.admit.note(e.id, *state, stored)
 	if started, ok := result.(events.RuntimeStarted); ok {
 		// It may have ended before it was known to be started, and then its exit was nobody's yet.
 		return true, e.reportExit(ctx, effects.Container{ID: started.ContainerID, ProgramID: id, Attempt: started.Attempt})
@@ -259,7 +285,7 @@ func (e *Executor) execute(ctx context.Context, id events.ProgramID, seq uint64,
 	defer cancel(nil)
 	if _, isBuild := eff.(effects.BuildRuntime); isBuild {
 		check := func() {
-			pending, err := e.derive(ctx, id, seq)
+			_, pending, err := e.derive(ctx, id, seq)
 			if err == nil && len(pending.Effects) == 0 {
 				cancel(errUnwanted)
 			}
@@ -309,6 +335,7 @@ func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
 func (e *Executor) beatLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := beatEvery
+		e.lookWhetherDrained(ctx)
 		if err := e.Beat(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("cannot send a heartbeat", "error", err)
 			wait = retryAfter
@@ -317,12 +344,29 @@ func (e *Executor) beatLoop(ctx context.Context) {
 	}
 }
 
+// lookWhetherDrained asks whether the host is to take new programs. What was so before holds where there is no answer.
+func (e *Executor) lookWhetherDrained(ctx context.Context) {
+	asking, cancel := e.opts.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	drained, err := e.bus.Drained(asking, e.id)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("cannot look whether the host is drained", "error", err)
+		}
+		return
+	}
+	if e.admit.drain(drained) {
+		e.log.Info("the host is drained or not any more", "drained", drained)
+	}
+}
+
 // Beat sends one heartbeat. Docker may hang, but the host is there, and what it runs goes on: the heartbeat has time of its own.
 func (e *Executor) Beat(ctx context.Context) error {
 	describing, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	beat := e.host.Describe(describing)
 	cancel()
-	beat.HostID, beat.Started, beat.Version, beat.BuildSlots = e.id, e.started.UTC(), e.opts.Version, e.opts.BuildSlots
+	beat.HostID, beat.Started, beat.Version = e.id, e.started.UTC(), e.opts.Version
+	e.admit.report(&beat)
 	sending, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
 	return e.bus.Beat(sending, beat)

@@ -158,7 +158,7 @@ func (w *HostWatch) declareAll(ctx context.Context) (int, error) {
 
 // isLost reports whether a program waits for, or runs on, a host that is not there. The leader is asked once a look and host.
 func (w *HostWatch) isLost(ctx context.Context, s reducer.ProgramState) (bool, error) {
-	if s.HostID == "" || !needsHost(s.State) {
+	if s.HostID == "" || !s.State.NeedsHost() {
 		return false, nil
 	}
 	if alive, asked := w.present[s.HostID]; asked {
@@ -207,12 +207,4 @@ func (w *HostWatch) withdraw(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func needsHost(s reducer.State) bool {
-	switch s {
-	case reducer.StateBuilding, reducer.StateStarting, reducer.StateReady, reducer.StateStopping:
-		return true
-	}
-	return false
 }

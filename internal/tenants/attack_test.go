@@ -57,6 +57,8 @@ func bodyOf(typ events.Type, host events.HostID) string {
 	switch typ {
 	case events.TypeProgramCreated:
 		return fmt.Sprintf(`{"buildId":%q,"sourceDigest":%q}`, "build-"+digest[:12], digest)
+	case events.TypeHostDrained:
+		return fmt.Sprintf(`{"hostId":%q}`, host)
 	case events.TypeHostLost:
 		return fmt.Sprintf(`{"hostId":%q,"reason":"gone"}`, host)
 	case events.TypeFoldersEnsured, events.TypeStopFinished:
@@ -79,7 +81,7 @@ var (
 		events.TypeFoldersEnsured, events.TypeBuildFinished, events.TypeRuntimeStarted,
 		events.TypeStartFailed, events.TypeRuntimeExited, events.TypeStopFinished,
 	}
-	serviceTypes = []events.Type{events.TypeProgramCreated, events.TypeHostLost}
+	serviceTypes = []events.Type{events.TypeProgramCreated, events.TypeHostLost, events.TypeHostDrained}
 )
 
 func (f *field) eventAttacks() []attack {
@@ -117,6 +119,13 @@ func (f *field) apiAttacks() []attack {
 	for _, subject := range []string{events.SubjectProgramsList, events.SubjectHostsList, events.SubjectHostsRegister, events.HostRegisterSubject("h2")} {
 		out = append(out, ask("request of operators and hosts", asAlice, subject, `{"hostId":"h2"}`))
 	}
+	for _, as := range []string{asAlice, asH1, asSupervisor} {
+		for _, host := range []events.HostID{"h1", "h2"} { // Its own, and another.
+			for _, body := range []string{`{"hostId":%q,"drained":true}`, `{"hostId":%q,"drained":false}`, `{"hostId":%q,"drained":true,"stop":true}`} {
+				out = append(out, ask("drain a host", as, events.SubjectHostsDrain, fmt.Sprintf(body, host)))
+			}
+		}
+	}
 	return out
 }
 
@@ -144,7 +153,7 @@ func (f *field) storeAttacks() []attack {
 	for _, as := range []string{asAlice, asH1} {
 		for _, subject := range []string{
 			"$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.victim), "$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.own),
-			"$KV.HERSH_HOSTS.h2", "$KV.HERSH_HOSTS.h9", "$KV.HERSH_LEASES.sweep",
+			"$KV.HERSH_HOSTS.h2", "$KV.HERSH_HOSTS.h9", "$KV.HERSH_LEASES.sweep", "$KV.HERSH_DRAINS.h1", "$KV.HERSH_DRAINS.h2",
 			"$O.HERSH_SOURCES.C.x", "$O.HERSH_SOURCES.M.x", events.UploadSubject("bob", "x"), events.UploadSubject("alice", "x"),
 		} {
 			out = append(out, ask("write into a store", as, subject, `{"hostId":"h2"}`))
@@ -218,6 +227,8 @@ func (f *field) forbiddenReplies() []string {
 		events.EventSubject(f.own, events.TypeHostLost),
 		"$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.victim),
 		"$KV.HERSH_HOSTS.h2",
+		"$KV.HERSH_DRAINS.h2",
+		events.SubjectHostsDrain,
 		"$JS.API.STREAM.DELETE." + events.ProgramStream(f.victim),
 		"hersh.effects.h3.run",
 		"hersh.api.bob." + wire.VerbDelete,
@@ -267,7 +278,7 @@ func (f *field) listenAttacks() []attack {
 	} {
 		out = append(out, listen(asH1, subject, ""))
 	}
-	for _, subject := range []string{"hersh.api.*.get", "hersh.api.bob.>", "hersh.api.>", events.SubjectHostsRegister} {
+	for _, subject := range []string{"hersh.api.*.get", "hersh.api.bob.>", "hersh.api.>", events.SubjectHostsRegister, events.SubjectHostsDrain} {
 		out = append(out, listen(asAlice, subject, "q"), listen(asH1, subject, "q")) // As if it were an instance of the request API.
 	}
 	for _, subject := range []string{"$SYS.>", "_INBOX.>", prefix(asBob), prefix(tenants.Provisioner), "hersh.effects.>", "$KV.>", "$O.>"} {

@@ -177,7 +177,7 @@ func (f *field) consumers(ctx context.Context, out snapshot) {
 
 // messages adds every message of a stream. What Hersh writes again and again counts without its sequence.
 func (f *field) messages(ctx context.Context, out snapshot, name string) {
-	stopCounting := regexp.MustCompile(`,"running":\d+`) // A heartbeat may be of before the start.
+	stopCounting := regexp.MustCompile(`"(running|building|programs|memoryBytes|cpuMillis)":\d+`) // A heartbeat may be of before the start.
 	volatile := name == "KV_"+events.BucketHosts || name == "KV_"+events.BucketLeases
 	for after := uint64(0); ; {
 		batch, err := jetstreamext.GetBatch(ctx, f.js, name, 500, jetstreamext.GetBatchSeq(after+1))

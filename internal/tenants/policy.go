@@ -171,7 +171,7 @@ func hiddenFromHosts() []string {
 func sharedStreams() []string {
 	return []string{
 		events.StreamWake, events.StreamEffects, events.StreamLogs, events.StreamUploads,
-		"KV_" + events.BucketPrograms, "KV_" + events.BucketHosts, "KV_" + events.BucketLeases, "OBJ_" + events.BucketSources,
+		"KV_" + events.BucketPrograms, "KV_" + events.BucketHosts, "KV_" + events.BucketLeases, "KV_" + events.BucketDrains, "OBJ_" + events.BucketSources,
 	}
 }
 
@@ -190,14 +190,14 @@ func supervisorPermissions(m Model) permissions {
 			"$JS.API.CONSUMER.MSG.NEXT." + wake + ".*", "$JS.ACK." + wake + ".>",
 			"$JS.API.CONSUMER.CREATE." + effects + ".>",
 			"$JS.API.STREAM.MSG.GET." + effects, "$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
-			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$O." + events.BucketSources + ".>",
-			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost),
+			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$KV." + events.BucketDrains + ".>", "$O." + events.BucketSources + ".>",
+			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost), eventsOf("*", events.TypeHostDrained),
 			events.UploadSubjects("*"),
 			// Answers: across accounts they go to subjects that the server makes, and within this one to the operator.
 			"_R_.>", InboxPrefix(m.Provisioner) + ".>",
 		},
 		subscribe: []string{
-			"hersh.api.>", events.SubjectHostsRegister, events.SubjectHostsRegister + ".*", events.SubjectHostsList, events.SubjectProgramsList,
+			"hersh.api.>", events.SubjectHostsRegister, events.SubjectHostsRegister + ".*", events.SubjectHostsList, events.SubjectHostsDrain, events.SubjectProgramsList,
 			"hersh.feed.>", events.ResultSubject("*", "*", "*", "*"), "$SRV.>", InboxPrefix(m.Supervisor) + ".>",
 		},
 	}

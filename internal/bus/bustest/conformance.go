@@ -378,7 +378,7 @@ func listen(t *testing.T, loop func(context.Context, handler) error, answer func
 func done(work) error { return nil }
 
 func effectsOf(b Bus, host events.HostID, class events.Class) func(context.Context, handler) error {
-	return func(ctx context.Context, h handler) error { return b.Effects(ctx, host, class, 1, h) }
+	return func(ctx context.Context, h handler) error { return b.Effects(ctx, host, class, 1, nil, h) }
 }
 
 func wakesOf(b Bus) func(context.Context, handler) error {
@@ -495,7 +495,9 @@ func testLongWork(t *testing.T, s System) {
 		}
 		return nil
 	}
-	loop := func(ctx context.Context, h handler) error { return s.Bus.Effects(ctx, "h1", events.ClassRun, 2, h) }
+	loop := func(ctx context.Context, h handler) error {
+		return s.Bus.Effects(ctx, "h1", events.ClassRun, 2, nil, h)
+	}
 	calls, stop := listen(t, loop, answer)
 	defer stop()
 	end := sync.OnceFunc(func() { close(long) })

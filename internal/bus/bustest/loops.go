@@ -19,8 +19,13 @@ func (m *Memory) Wakes(ctx context.Context, workers int, handle func(ctx context
 }
 
 // Effects hands the effect messages of one queue to workers until ctx ends; it returns when all are done.
-func (m *Memory) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
-	return m.consume(ctx, workers, func() (Delivery, bool) { return m.TakeEffects(host, class) }, handle)
+func (m *Memory) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, open func() bool, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
+	return m.consume(ctx, workers, func() (Delivery, bool) {
+		if open != nil && !open() {
+			return Delivery{}, false
+		}
+		return m.TakeEffects(host, class)
+	}, handle)
 }
 
 func (m *Memory) consume(ctx context.Context, workers int, take func() (Delivery, bool), handle handler) error {

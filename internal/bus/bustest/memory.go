@@ -46,6 +46,7 @@ type Memory struct {
 	checkpoints map[events.ProgramID]saved
 	leases      map[string]lease
 	beats       map[events.HostID]beat
+	drains      map[events.HostID]bool
 	watchers    map[int]watcher
 	nextWatcher int
 	published   int

@@ -41,6 +41,7 @@ type Options struct {
 	Fake         bool   // No Docker: containers are in memory only.
 	BuildSlots   int
 	RunSlots     int
+	Capacity     events.Capacity // Where memory or processors are negative, they are what Docker's machine has.
 	BuildTimeout time.Duration
 	BuildMemory  int64             // Bytes a RUN step may use.
 	BuildNetwork string            // Network of RUN steps: "none", or "", which is the daemon's default.
@@ -71,13 +72,14 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 	}
 	s := &Service{bus: b, log: o.Log}
 	var machine executor.Host = executor.NewFakeHost(effects.NewFakeEffectHandler())
+	var info runtime.Info // A fake host has no bounds.
 	if !o.Fake {
-		if machine, err = s.dockerHost(ctx, o); err != nil {
+		if machine, info, err = s.dockerHost(ctx, o); err != nil {
 			return nil, err
 		}
 	}
 	loop := executor.New(o.HostID, b, machine, executor.Options{
-		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Version: service.Version(),
+		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Capacity: capacityOf(o.Capacity, info), Version: service.Version(),
 	}, o.Log, executor.NewMetrics(o.Registry))
 	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -108,6 +110,17 @@ func enforceStateLimit(ctx context.Context, host *dockerHost, log *slog.Logger) 
 	}
 }
 
+// capacityOf fills in what the machine has.
+func capacityOf(c events.Capacity, machine runtime.Info) events.Capacity {
+	if c.MemoryBytes < 0 {
+		c.MemoryBytes = machine.MemoryBytes
+	}
+	if c.CPUMillis < 0 {
+		c.CPUMillis = int64(machine.CPUs) * 1000
+	}
+	return c
+}
+
 // Checks are what the service needs to be ready.
 func (s *Service) Checks() []service.Check {
 	checks := []service.Check{{Name: "NATS JetStream answers", Ready: s.bus.Ping}}
@@ -130,10 +143,10 @@ func (s *Service) Stop() {
 }
 
 // dockerHost waits for Docker and makes the real handler on it.
-func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, error) {
+func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, runtime.Info, error) {
 	docker, err := runtime.NewDockerManager(runtime.WithLogger(o.Log), runtime.WithDockerHost(o.DockerHost))
 	if err != nil {
-		return nil, err
+		return nil, runtime.Info{}, err
 	}
 	var info runtime.Info
 	err = service.Retry(ctx, func(ctx context.Context) (err error) {
@@ -146,7 +159,7 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 		err = fmt.Errorf("%w: %s (it has %v)", ErrNoRuntime, o.Runtime, info.Runtimes)
 	}
 	if err != nil {
-		return nil, errors.Join(err, docker.Close())
+		return nil, info, errors.Join(err, docker.Close())
 	}
 	if o.Runtime != compose.RuntimeRunsc {
 		o.Log.Warn("programs run without gVisor: a hole in the kernel is a hole in the sandbox", "runtime", o.Runtime)
@@ -158,7 +171,7 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, err
 		host.WithBuildNetwork(o.BuildNetwork), host.WithStateLimit(o.StateLimit),
 		host.WithBuildCPUs(o.BuildCPUs), host.WithBuildCgroup(o.BuildCgroup), host.WithLogger(o.Log))
 	handler.SetDefaultRuntime(o.Runtime)
-	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, nil
+	return &dockerHost{RealEffectHandler: handler, docker: docker, runtime: o.Runtime}, info, nil
 }
 
 // dockerHost is the real handler with the account that a heartbeat gives of it.
