@@ -244,14 +244,20 @@ func validateCreated(id ProgramID, e ProgramCreated) error {
 	return e.Limits.Validate()
 }
 
+// MinMemoryBytes is the least memory limit that Docker takes.
+const MinMemoryBytes = 6 << 20
+
 // Validate refuses limits that no host could mean: negative ones, and less memory than Docker accepts.
 func (l Limits) Validate() error {
-	const least = 6 << 20 // Docker refuses less.
-	if l.MemoryBytes < 0 || l.CPUMillis < 0 || l.Pids < 0 {
-		return errors.New("a limit is negative")
-	}
-	if l.MemoryBytes > 0 && l.MemoryBytes < least {
-		return fmt.Errorf("memory limit %d is less than %d bytes", l.MemoryBytes, least)
+	switch {
+	case l.MemoryBytes < 0:
+		return fmt.Errorf("the limit memoryBytes is negative: %d", l.MemoryBytes)
+	case l.CPUMillis < 0:
+		return fmt.Errorf("the limit cpuMillis is negative: %d", l.CPUMillis)
+	case l.Pids < 0:
+		return fmt.Errorf("the limit pids is negative: %d", l.Pids)
+	case l.MemoryBytes > 0 && l.MemoryBytes < MinMemoryBytes:
+		return fmt.Errorf("the limit memoryBytes is %d, less than %d", l.MemoryBytes, MinMemoryBytes)
 	}
 	return nil
 }

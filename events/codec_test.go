@@ -177,9 +177,9 @@ func refusals() []refusal {
 		{"a container with a space", exited, `{"exitCode":1,"containerId":"a b"}`, "containerId"},
 		{"a container of 300 characters", events.TypeStopFinished, `{"success":true,"containerId":"` + strings.Repeat("c", 300) + `"}`, "containerId"},
 		{"an image with a line break", built, `{"success":true,"imageId":"a\nb"}`, "imageId"},
-		{"negative memory", created, withLimits(`{"memoryBytes":-1}`), "negative"},
-		{"negative CPU", created, withLimits(`{"cpuMillis":-1}`), "negative"},
-		{"negative processes", created, withLimits(`{"pids":-1}`), "negative"},
+		{"negative memory", created, withLimits(`{"memoryBytes":-1}`), "memoryBytes is negative"},
+		{"negative CPU", created, withLimits(`{"cpuMillis":-1}`), "cpuMillis is negative"},
+		{"negative processes", created, withLimits(`{"pids":-1}`), "pids is negative"},
 		{"less memory than Docker takes", created, withLimits(`{"memoryBytes":6291455}`), "less than 6291456"},
 	}
 }

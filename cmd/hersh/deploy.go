@@ -3,12 +3,16 @@ package main
 import (
 	"errors"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 
 	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/events"
 )
+
+// leastCPUs is what Docker takes; it refuses less.
+const leastCPUs = 0.01
 
 type deployCmd struct {
 	Dir    string  `arg:"" help:"Folder with a Dockerfile." type:"path"`
@@ -33,6 +37,9 @@ func (cmd *deployCmd) Run(a *app) error {
 	limits, err := cmd.limits()
 	if err != nil {
 		return err
+	}
+	if info, err := os.Stat(cmd.Dir); err == nil && !info.IsDir() {
+		return wrongUsage("%s is a file; give the folder that holds the Dockerfile", cmd.Dir)
 	}
 	if cmd.Wait && !cmd.Start {
 		return wrongUsage("--wait needs --start: a program that is only created does nothing to wait for")
@@ -67,6 +74,9 @@ func (cmd *deployCmd) Run(a *app) error {
 	if err := a.printIfJSON(deployed{ProgramID: id, outcome: &out}); err != nil {
 		return err
 	}
+	if !a.json() && out.State != nil && startWanted(*out.State) {
+		a.note("%s is %s", short(id), out.State) // Beside the output, which is the ID and nothing else.
+	}
 	return a.judge(id, out, cmd.Wait, startWanted)
 }
 
@@ -75,14 +85,17 @@ func (cmd *deployCmd) limits() (events.Limits, error) {
 	if err != nil {
 		return events.Limits{}, err
 	}
-	if !(cmd.Cpus >= 0 && cmd.Cpus < 1e6) {
+	switch {
+	case memory > 0 && memory < events.MinMemoryBytes:
+		return events.Limits{}, wrongUsage("--memory %s is less than Docker takes, which is 6m", cmd.Memory)
+	case !(cmd.Cpus >= 0 && cmd.Cpus < 1e6):
 		return events.Limits{}, wrongUsage("--cpus %v is not a number of CPUs", cmd.Cpus)
+	case cmd.Cpus > 0 && cmd.Cpus < leastCPUs:
+		return events.Limits{}, wrongUsage("--cpus %v is less than Docker takes, which is %v", cmd.Cpus, leastCPUs)
+	case cmd.Pids < 0:
+		return events.Limits{}, wrongUsage("--pids %d is not a number of processes", cmd.Pids)
 	}
-	limits := events.Limits{MemoryBytes: memory, CPUMillis: int64(math.Round(cmd.Cpus * 1000)), Pids: cmd.Pids}
-	if err := limits.Validate(); err != nil {
-		return events.Limits{}, wrongUsage("%s", err)
-	}
-	return limits, nil
+	return events.Limits{MemoryBytes: memory, CPUMillis: int64(math.Round(cmd.Cpus * 1000)), Pids: cmd.Pids}, nil
 }
 
 // parseSize reads a number of bytes, in powers of 1024 with k, m or g; "" is 0.

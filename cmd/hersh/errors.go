@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 
@@ -77,6 +79,9 @@ func (a *app) explain(err error) string {
 	if text := explainSource(err); text != "" {
 		return text
 	}
+	if text := explainPath(err); text != "" {
+		return text
+	}
 	return fmt.Sprintf("%s. (--verbose shows more.)", strings.TrimSuffix(rootCause(err).Error(), "."))
 }
 
@@ -126,6 +131,21 @@ func explainSource(err error) string {
 		}
 	}
 	return ""
+}
+
+// explainPath names the file or folder that something is wrong with.
+func explainPath(err error) string {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return ""
+	}
+	switch {
+	case errors.Is(at.Err, fs.ErrNotExist):
+		return at.Path + " does not exist."
+	case errors.Is(at.Err, syscall.ENOTDIR):
+		return at.Path + " is a file, where a folder is needed."
+	}
+	return fmt.Sprintf("%s: %s.", at.Path, at.Err)
 }
 
 // passing reports whether the same request may be answered when the bus or a supervisor is back.

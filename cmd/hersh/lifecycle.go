@@ -54,6 +54,7 @@ type outcome struct {
 	Rejected  string           `json:"rejected,omitempty"`
 	ErrorMsg  string           `json:"errorMsg,omitempty"`
 	ExitCode  int              `json:"exitCode,omitempty"`
+	ran       bool             // Its container is there, so that it may have printed something.
 }
 
 // ask publishes a user event and says what came of it.
@@ -109,14 +110,17 @@ func (a *app) await(c *client.Client, id events.ProgramID, seq uint64, flags wai
 	defer line.clear()
 	settled, err := c.WaitSettled(ctx, id, seq, func(step client.Step) { line.show("%s", onTheWay(step)) })
 	if err != nil {
-		if a.ctx.Err() == nil && ctx.Err() != nil {
+		if a.ctx.Err() != nil {
+			line.clear()
+			a.note("hersh: not waiting any more; what was asked for goes on. `hersh status %s` shows it, `hersh stop %[1]s` stops the program.", short(id))
+		} else if ctx.Err() != nil {
 			return out, sentence(fmt.Sprintf("%s has not come to rest within %s. It goes on; see `hersh status %s`.", id, flags.Timeout, short(id)))
 		}
 		return out, err
 	}
 	s := settled.State
 	out.State, out.Ignored, out.Rejected = &s.State, settled.Ignored, settled.Rejected
-	out.ErrorMsg, out.ExitCode = s.ErrorMsg, s.ExitCode
+	out.ErrorMsg, out.ExitCode, out.ran = s.ErrorMsg, s.ExitCode, s.ContainerID != ""
 	return out, nil
 }
 
@@ -138,7 +142,11 @@ func (a *app) judge(id events.ProgramID, out outcome, waited bool, wanted func(r
 	}
 	if waited && *out.State == reducer.StateError {
 		a.note("hersh: %s ended in Error: %s", short(id), oneLine(out.ErrorMsg))
-		a.note("hersh: see `hersh logs %s`, or with --build what its build printed.", short(id))
+		see := "hersh logs --build"
+		if out.ran {
+			see = "hersh logs"
+		}
+		a.note("hersh: see `%s %s` for what was printed, `hersh history %[2]s` for what happened.", see, short(id))
 		return &exitCode{code: exitError}
 	}
 	if out.Ignored != "" && !wanted(*out.State) {

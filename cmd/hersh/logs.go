@@ -25,6 +25,7 @@ func (cmd *logsCmd) Run(a *app) error {
 	if cmd.Build {
 		stream = events.LogBuild
 	}
+	printed := false
 	for chunk, err := range c.Logs(a.ctx, id, stream, cmd.Follow) {
 		if cmd.Follow && a.ctx.Err() != nil {
 			return nil // Ctrl-C is how following ends.
@@ -32,6 +33,7 @@ func (cmd *logsCmd) Run(a *app) error {
 		if err != nil {
 			return noProgram(id, err)
 		}
+		printed = true
 		switch {
 		case a.json():
 			err = a.print(chunk)
@@ -43,6 +45,13 @@ func (cmd *logsCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
+	}
+	switch {
+	case printed || a.json():
+	case cmd.Build:
+		a.note("hersh: its builds have printed nothing.")
+	default:
+		a.note("hersh: it has printed nothing. `hersh logs --build %s` shows what its builds printed.", short(id))
 	}
 	return nil
 }

@@ -25,8 +25,8 @@ func run(args []string, out, errOut *os.File) int {
 		fmt.Fprintln(errOut, "hersh:", err)
 		return exitFailed
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
+	if len(args) == 0 || args[0] == "help" {
+		args = append(args[min(len(args), 1):], "--help") // "help deploy" is "deploy --help".
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
@@ -52,18 +52,18 @@ type cli struct {
 	globals
 
 	Dev     devCmd     `cmd:"" help:"Run all of Hersh in this process, for development."`
-	Deploy  deployCmd  `cmd:"" help:"Upload a folder with a Dockerfile and create a program of it."`
+	Deploy  deployCmd  `cmd:"" help:"Upload a folder with a Dockerfile and make a new program of it. Every deploy makes another one; stop and delete the old."`
 	Start   startCmd   `cmd:"" help:"Ask for a program to be built and started."`
 	Stop    stopCmd    `cmd:"" help:"Ask for a program to be stopped."`
 	Restart restartCmd `cmd:"" help:"Ask for a running program to be stopped, built and started."`
-	Ps      psCmd      `cmd:"" help:"List programs."`
+	Ps      psCmd      `cmd:"" aliases:"list,ls" help:"List programs."`
 	Status  statusCmd  `cmd:"" help:"Show the newest state of a program."`
 	Hosts   hostsCmd   `cmd:"" help:"List the hosts that run programs; drain one."`
 	Logs    logsCmd    `cmd:"" help:"Show what a program printed."`
 	History historyCmd `cmd:"" help:"Show every event of a program and what it did."`
 	Replay  replayCmd  `cmd:"" help:"Show a program as it was at some point."`
 	Audit   auditCmd   `cmd:"" help:"Replay logs and compare them with the read model."`
-	Delete  deleteCmd  `cmd:"" help:"Delete a program that does not run, and its log."`
+	Delete  deleteCmd  `cmd:"" aliases:"rm,remove" help:"Delete a program that does not run, and its log."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what Hersh needs."`
 	Tenants tenantsCmd `cmd:"" help:"Say who is let in: accounts and keys of a NATS server for more people than one."`
 	Version versionCmd `cmd:"" help:"Print the version."`

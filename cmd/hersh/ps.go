@@ -54,6 +54,10 @@ func (cmd *psCmd) Run(a *app) error {
 	if a.json() {
 		return a.print(list)
 	}
+	if len(list) == 0 && user != "" {
+		a.note("%s has no programs. Create one with `hersh deploy DIR --user %[1]s`.", user)
+		return nil
+	}
 	if len(list) == 0 {
 		a.note("There are no programs yet. Create one with `hersh deploy DIR --user NAME`.")
 		return nil

@@ -159,7 +159,7 @@ func TestInterrupt(t *testing.T) {
 	if err := <-watched; err != nil {
 		t.Fatal(err)
 	}
-	if code != exitInterrupted || out.Len() > 0 || errOut.Len() > 0 {
+	if code != exitInterrupted || out.Len() > 0 || !strings.Contains(errOut.String(), "`hersh stop "+short(id)+"` stops the program") {
 		t.Errorf("exit code %d, output %q, %q", code, out, errOut)
 	}
 	if status, err := c.Status(a.ctx, id); err != nil || status.State.State != reducer.StateBuilding {
@@ -167,5 +167,16 @@ func TestInterrupt(t *testing.T) {
 	}
 	if _, err := c.Stop(a.ctx, id); err != nil { // So that the host does not hold on to the build.
 		t.Fatal(err)
+	}
+}
+
+// TestJudgeNames checks that who waited for a program is sent to output that there can be.
+func TestJudgeNames(t *testing.T) {
+	failed := reducer.StateError
+	for ran, want := range map[bool]string{false: "`hersh logs --build id`", true: "`hersh logs id`"} {
+		a, _, errOut := testApp(t, globals{})
+		if err := a.judge("id", outcome{State: &failed, ran: ran}, true, startWanted); a.finish(err) != exitError || !strings.Contains(errOut.String(), want) {
+			t.Errorf("it ran: %t; %v, %q, want %s", ran, err, errOut, want)
+		}
 	}
 }
