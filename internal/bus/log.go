@@ -5,26 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
-
-// Bounds of one read request; a log is read in as many as it takes.
-const (
-	readBatch = 512
-	readBytes = 1 << 20
-	readWait  = 5 * time.Second // For one of them, to its last message.
-)
-
-// errSilent says that a read was not answered in time: the server is away, frozen, or lost what was read.
-var errSilent = errors.New("the server did not answer")
 
 // Create makes the log of a program and publishes its first event. Doing it again changes nothing.
 func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error {
@@ -69,56 +56,6 @@ func (b *Bus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.
 			yield(events.Stored{}, fmt.Errorf("read log of %s: %w", id, b.whyNoAnswer(ctx, id, err)))
 		}
 	}
-}
-
-// scan calls fn for each message of some subjects after a sequence, to the end of the stream or until fn returns false. It asks
-// for bounded batches without any consumer.
-func (b *Bus) scan(ctx context.Context, stream, subjects string, after uint64, fn func(*jetstream.RawStreamMsg) bool) error {
-	for {
-		last, more, err := b.scanBatch(ctx, stream, subjects, after, fn)
-		if err != nil || !more {
-			return err
-		}
-		after = last
-	}
-}
-
-// scanBatch does one request of scan, and returns the last sequence and whether there is more.
-func (b *Bus) scanBatch(ctx context.Context, stream, subjects string, after uint64, fn func(*jetstream.RawStreamMsg) bool) (last uint64, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	batch, err := jetstreamext.GetBatch(ctx, b.js, stream, readBatch,
-		jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchSubject(subjects), jetstreamext.GetBatchMaxBytes(readBytes))
-	if err != nil {
-		return 0, false, err
-	}
-	pending := uint64(0)
-	for msg, err := range batch {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return 0, false, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		if !fn(msg) {
-			return 0, false, nil
-		}
-		last, pending = msg.Sequence, numPending(msg)
-	}
-	if last == 0 {
-		// The batch ends without an error when nobody answers in time, which must not pass for the end of the log.
-		return 0, false, fmt.Errorf("%w after event %d", errSilent, after)
-	}
-	return last, pending > 0, nil
-}
-
-// numPending is how many messages the server says are left after this one.
-func numPending(msg *jetstream.RawStreamMsg) uint64 {
-	n, err := strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // whyNoAnswer tells a program that does not exist from a server that cannot answer now: both look like "no responders".

@@ -205,7 +205,7 @@ func (b *Bus) wakeDirectly(ctx context.Context, feed <-chan *nats.Msg, handle fu
 			return
 		case msg := <-feed:
 			id, _, err := events.ParseFeedSubject(msg.Subject)
-			if err != nil || !mayMissWake(id, msg.Header) {
+			if err != nil || isWhole(msg.Header, headerBytes(msg)) && !mayMissWake(id, msg.Header) {
 				continue
 			}
 			if err := handle(ctx, id, headerSeq(msg.Header)); err != nil && ctx.Err() == nil {
@@ -240,13 +240,9 @@ func isRepublishHeader(name string) bool {
 	return false
 }
 
+// headerSeq returns the sequence of a republished event, 0 where it cannot be read. It is a hint: a publisher may have made it up.
 func headerSeq(header nats.Header) uint64 {
-	values := header[jetstream.SequenceHeader]
-	if len(values) == 0 {
-		return 0
-	}
-	// A publisher may have set the header too; the server's own comes last.
-	seq, err := strconv.ParseUint(values[len(values)-1], 10, 64)
+	seq, err := strconv.ParseUint(last(header, jetstream.SequenceHeader), 10, 64)
 	if err != nil {
 		return 0
 	}

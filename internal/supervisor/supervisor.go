@@ -107,7 +107,10 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	case err != nil:
 		return from, s.failed(id, err)
 	case head.Seq < atLeast:
-		return head, s.failed(id, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, atLeast))
+		// Whoever published an event may have made up the sequence that its wake-up names; the leader knows better.
+		if leader, err := s.bus.Head(ctx, id); err != nil || head.Seq < leader.Seq {
+			return head, s.failed(id, errors.Join(fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, atLeast), err))
+		}
 	}
 	for _, p := range pending {
 		msg := effects.Message{ProgramID: id, Seq: p.Seq, Attempt: p.Attempt, Effects: p.Effects}

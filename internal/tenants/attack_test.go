@@ -165,7 +165,8 @@ func (f *field) storeAttacks() []attack {
 			ask("read a store", asAlice, "$JS.API.STREAM.MSG.GET."+stream, `{"seq":1}`))
 	}
 	for _, stream := range []string{"HERSH_LOGS", "HERSH_UPLOADS", "KV_HERSH_HOSTS", "KV_HERSH_LEASES"} {
-		out = append(out, ask("read a store", asH1, "$JS.API.DIRECT.GET."+stream, `{"seq":1}`))
+		out = append(out,
+			ask("read a store", asH1, "$JS.API.DIRECT.GET."+stream, `{"seq":1}`), ask("read a store", asH1, "$JS.API.STREAM.MSG.GET."+stream, `{"seq":1}`))
 	}
 	return out
 }
@@ -183,7 +184,6 @@ func (f *field) managementAttacks() []attack {
 		{"STREAM.DELETE." + log, ``},
 		{"STREAM.PURGE." + log, `{}`},
 		{"STREAM.MSG.DELETE." + log, `{"seq":1}`},
-		{"STREAM.MSG.GET." + log, `{"seq":1}`},
 		{"STREAM.SNAPSHOT." + log, `{"deliver_subject":"theft"}`},
 		{"STREAM.RESTORE." + log, `{}`},
 		{"STREAM.LEADER.STEPDOWN." + log, `{}`},
@@ -255,7 +255,9 @@ func (f *field) replyAttacks() []attack {
 	for _, typ := range resultTypes { // A host may publish results, so the answer gets into the log, where it counts for nothing.
 		relayed := reply(asH1, "$JS.API.DIRECT.GET."+events.ProgramStream(f.victim), `{"last_by_subj":"`+events.EventSubject(f.victim, events.TypeFoldersEnsured)+`"}`, events.EventSubject(f.victim, typ))
 		relayed.logged = true
-		out = append(out, relayed)
+		again := reply(asH1, "$JS.API.STREAM.MSG.GET."+events.ProgramStream(f.victim), `{"seq":1}`, events.EventSubject(f.victim, typ))
+		again.logged = true
+		out = append(out, relayed, again)
 	}
 	return out
 }
@@ -518,5 +520,39 @@ func TestNobodyElseConnects(t *testing.T) {
 	}
 	for _, change := range before.diff(f.snapshot()) {
 		t.Errorf("removing a tenant: %s", change)
+	}
+}
+
+// TestHeadersOfATenantForgeNoResult has a tenant publish what she may, with headers that call it a result, while her program is in the
+// state that waits for it. The log must say what she published, and the program do that; with one forged BuildFinished she would run
+// any image that is on the host.
+func TestHeadersOfATenantForgeNoResult(t *testing.T) {
+	f := newField(t)
+	image := "hersh/" + string(f.victim)
+	origin := `"hostId":"h1","attempt":1,`
+	alice := f.as(asAlice)
+	forge := func(typ events.Type, body string) {
+		alice.publish(events.EventSubject(f.own, events.TypeUserStopRequested), "", body, nats.Header{
+			"Nats-Subject": {events.EventSubject(f.own, typ)}, "Nats-Stream": {events.ProgramStream(f.own)},
+		})
+	}
+	f.settle("alice", f.own, reducer.StateReady, (*client.Client).Start)
+	forge(events.TypeRuntimeExited, `{"hostId":"h2","attempt":1,"exitCode":3}`)
+	alice.publish(events.EventSubject(f.own, events.TypeUserStartRequested), "", `{}`, nil)
+	forge(events.TypeBuildFinished, `{`+origin+`"success":true,"imageId":"`+image+`"}`)
+	forge(events.TypeRuntimeStarted, `{`+origin+`"containerId":"x"}`)
+	f.settle("alice", f.own, reducer.StateStopped, (*client.Client).Stop)
+	stops := 0
+	for stored, err := range f.bus.Read(t.Context(), f.own, 0) {
+		f.must(err)
+		if strings.Contains(string(stored.Data), image) || strings.Contains(string(stored.Data), `"exitCode":3`) {
+			stops++
+			if stored.Type != events.TypeUserStopRequested {
+				t.Errorf("event %d passes for %s: %s", stored.Seq, stored.Type, stored.Data)
+			}
+		}
+	}
+	if stops != 2 {
+		t.Errorf("%d forged events are in the log, want 2", stops)
 	}
 }

@@ -95,6 +95,7 @@ func sharedHostImports() []crossing {
 		{service: "$JS.API.STREAM.INFO.*"},
 		{service: "$JS.API.DIRECT.GET.*", streamed: true},
 		{service: "$JS.API.DIRECT.GET.*.>"},
+		{service: "$JS.API.STREAM.MSG.GET.*"}, // What has headers that cannot be believed is asked for again.
 	}
 	return append(out, queueImports("")...)
 }
@@ -157,7 +158,8 @@ func hostPermissions(key PublicKey) permissions {
 		subscribe: []string{"hersh.feed.>", InboxPrefix(key) + ".>"},
 	}
 	for _, stream := range hiddenFromHosts() {
-		p.denyPublish = append(p.denyPublish, "$JS.API.DIRECT.GET."+stream, "$JS.API.DIRECT.GET."+stream+".>")
+		p.denyPublish = append(p.denyPublish,
+			"$JS.API.DIRECT.GET."+stream, "$JS.API.DIRECT.GET."+stream+".>", "$JS.API.STREAM.MSG.GET."+stream)
 	}
 	return p
 }
@@ -182,14 +184,14 @@ func supervisorPermissions(m Model) permissions {
 	p := permissions{
 		publish: []string{
 			"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES",
-			"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.>", "$JS.API.STREAM.MSG.GET.KV_" + events.BucketHosts,
+			"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.>", "$JS.API.STREAM.MSG.GET.*",
 			"$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.DELETE.*",
 			"$JS.API.STREAM.PURGE." + events.StreamLogs, "$JS.API.STREAM.PURGE." + events.StreamUploads,
 			"$JS.API.STREAM.PURGE.OBJ_" + events.BucketSources,
 			"$JS.API.CONSUMER.CREATE." + wake + ".>", "$JS.API.CONSUMER.INFO." + wake + ".*",
 			"$JS.API.CONSUMER.MSG.NEXT." + wake + ".*", "$JS.ACK." + wake + ".>",
 			"$JS.API.CONSUMER.CREATE." + effects + ".>",
-			"$JS.API.STREAM.MSG.GET." + effects, "$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
+			"$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
 			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$KV." + events.BucketDrains + ".>", "$O." + events.BucketSources + ".>",
 			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost), eventsOf("*", events.TypeHostDrained),
 			events.UploadSubjects("*"),
