@@ -55,7 +55,7 @@ func TestFullHostLeavesProgramsToOthers(t *testing.T) {
 			if err := s.bus.Remove(s.t.Context(), first); err != nil {
 				s.t.Fatal(err)
 			}
-			if err := s.exec.Compare(s.t.Context()); err != nil {
+			if _, err := s.exec.Compare(s.t.Context()); err != nil {
 				s.t.Fatal(err)
 			}
 		}},
@@ -96,7 +96,7 @@ func TestComparisonCountsWhatIsHere(t *testing.T) {
 	s.toReady()
 	s.saveCheckpoint()
 	s.bounded(events.Capacity{Programs: 1})
-	if err := s.exec.Compare(t.Context()); err != nil {
+	if _, err := s.exec.Compare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	second := s.program(2, events.UserStartRequested{})
