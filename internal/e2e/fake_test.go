@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,7 +18,9 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/executor"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/tenantstest"
 	"github.com/rlaaudgjs5638/hersh/internal/supervisor"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -29,9 +32,38 @@ const digest = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789ab
 
 // fakeSystem is NATS with supervisors and fake executors in this process.
 type fakeSystem struct {
-	t    *testing.T
-	nats *natstest.Server
-	bus  *bus.Bus
+	t      *testing.T
+	nats   *natstest.Server    // nil where secure is not.
+	secure *tenantstest.Secure // A server with accounts, keys and TLS.
+	bus    *bus.Bus            // Of somebody who may do everything.
+}
+
+// openAndSecure runs a test on a server that asks for nothing, and on one where each part has its own key and no more rights than that
+// gives, for hosts h1 and h2 and tenant alice.
+func openAndSecure(t *testing.T, test func(*fakeSystem)) {
+	t.Run("open", func(t *testing.T) { test(newFakeSystem(t)) })
+	t.Run("secure", func(t *testing.T) {
+		secure := tenantstest.Start(t, []events.HostID{"h1", "h2"}, []events.UserID{"alice"})
+		test(&fakeSystem{t: t, secure: secure, bus: secure.Bus(t, tenants.Provisioner, bus.Options{Bind: true})})
+	})
+}
+
+// conn connects as alice.
+func (s *fakeSystem) conn() *nats.Conn {
+	s.t.Helper()
+	if s.secure != nil {
+		return s.secure.Conn(s.t, tenants.TenantKeyName("alice"))
+	}
+	return s.nats.Conn(s.t)
+}
+
+// admin connects as an operator.
+func (s *fakeSystem) admin() *nats.Conn {
+	s.t.Helper()
+	if s.secure != nil {
+		return s.secure.Conn(s.t, tenants.Provisioner)
+	}
+	return s.nats.Conn(s.t)
 }
 
 func newFakeSystem(t *testing.T) *fakeSystem {
@@ -56,11 +88,17 @@ func serve(t *testing.T, fn func(context.Context) error) (stop func()) {
 }
 
 func (s *fakeSystem) startSupervisor(name string) (stop func()) {
+	if s.secure != nil {
+		return s.secure.Supervise(s.t, name).Stop
+	}
 	sup := supervisor.New(s.nats.Bus(s.t), name, natstest.Log(s.t), supervisor.NewMetrics(prometheus.NewRegistry()))
 	return serve(s.t, sup.Run)
 }
 
 func (s *fakeSystem) startExecutor(id events.HostID, host executor.Host) (stop func()) {
+	if s.secure != nil {
+		return s.secure.ExecuteOn(s.t, id, host)
+	}
 	exec := executor.New(id, s.nats.Bus(s.t), host, executor.Options{BuildSlots: 2, RunSlots: 2}, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
 	return serve(s.t, exec.Run)
 }
@@ -78,13 +116,21 @@ func (s *fakeSystem) create(user events.UserID) events.ProgramID {
 	return id
 }
 
-func (s *fakeSystem) publish(ev events.Event, id events.ProgramID) uint64 {
+// publish publishes as alice does, with any NATS client.
+func (s *fakeSystem) publish(ev events.Event, id events.ProgramID) {
 	s.t.Helper()
-	seq, err := s.bus.Append(s.t.Context(), id, ev, "")
+	data, err := events.Encode(ev)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return seq
+	answer, err := s.conn().Request(events.EventSubject(id, ev.Type()), data, deadline)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var ack struct{ Seq uint64 }
+	if json.Unmarshal(answer.Data, &ack) != nil || ack.Seq == 0 {
+		s.t.Fatalf("%s was answered %s, want a sequence", ev.Type(), answer.Data)
+	}
 }
 
 // waitState waits until the log of a program gives the state, and returns it.
@@ -168,8 +214,19 @@ func countTypes(t *testing.T, b *bus.Bus, id events.ProgramID) map[events.Type]i
 	return counts
 }
 
-func TestLifecycleOverNATS(t *testing.T) {
-	s := newFakeSystem(t)
+func TestLifecycleOverNATS(t *testing.T) { openAndSecure(t, testLifecycleOverNATS) }
+
+// reprovision makes again what all share. Where there are accounts an operator does so, and else each supervisor that starts.
+func (s *fakeSystem) reprovision() {
+	s.t.Helper()
+	if s.secure == nil {
+		return
+	}
+	s.secure.Provision(s.t)
+}
+
+func testLifecycleOverNATS(s *fakeSystem) {
+	t := s.t
 	s.startSupervisor("s1")
 	s.startSupervisor("s2")
 	host := executor.NewFakeHost(effects.NewFakeEffectHandler())
@@ -213,10 +270,14 @@ func TestLifecycleOverNATS(t *testing.T) {
 
 // The headers of an event are republished with it, and a stream acts on them: without care, HERSH_WAKE refuses the wake-up.
 func TestUserHeadersDoNotCostTheWakeUp(t *testing.T) {
-	s := newFakeSystem(t)
+	openAndSecure(t, testUserHeadersDoNotCostTheWakeUp)
+}
+
+func testUserHeadersDoNotCostTheWakeUp(s *fakeSystem) {
+	t := s.t
 	s.startSupervisor("s1")
 	s.startExecutor("h1", executor.NewFakeHost(effects.NewFakeEffectHandler()))
-	nc := s.nats.Conn(t)
+	nc := s.conn()
 	for _, header := range []nats.Header{
 		{"Nats-Msg-Id": {"1"}},
 		{"Nats-Msg-Id": {"1"}}, // Another program, the same key.
@@ -232,7 +293,11 @@ func TestUserHeadersDoNotCostTheWakeUp(t *testing.T) {
 }
 
 func TestReadModelAndWakeUpsRebuiltFromLogs(t *testing.T) {
-	s := newFakeSystem(t)
+	openAndSecure(t, testReadModelAndWakeUpsRebuiltFromLogs)
+}
+
+func testReadModelAndWakeUpsRebuiltFromLogs(s *fakeSystem) {
+	t := s.t
 	stop := s.startSupervisor("s1")
 	s.startExecutor("h1", executor.NewFakeHost(effects.NewFakeEffectHandler()))
 	var ids []events.ProgramID
@@ -249,7 +314,7 @@ func TestReadModelAndWakeUpsRebuiltFromLogs(t *testing.T) {
 		before[id] = countTypes(t, s.bus, id)
 	}
 	stop()
-	js, err := s.nats.Conn(t).JetStream()
+	js, err := s.admin().JetStream()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,6 +324,7 @@ func TestReadModelAndWakeUpsRebuiltFromLogs(t *testing.T) {
 		}
 	}
 
+	s.reprovision()
 	s.startSupervisor("s2")
 	id := s.create("alice") // When this one is through, the sweep at the start is long over.
 	s.publish(events.UserStartRequested{}, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest/tenantstest"
 	"github.com/rlaaudgjs5638/hersh/internal/tenants"
 	"github.com/rlaaudgjs5638/hersh/reducer"
@@ -85,5 +87,72 @@ func TestEverythingWorksAcrossAccounts(t *testing.T) {
 	reply, err := nc.RequestWithContext(ctx, events.APISubject("alice", wire.VerbGet), []byte(`{"programId":"nonsense"}`))
 	if err != nil || reply.Header.Get(micro.ErrorCodeHeader) != "400" {
 		t.Errorf("a wrong request: %v, %v; want the micro error 400", reply, err)
+	}
+}
+
+// TestDeniedAtOnce uses another's name. The server denies it without an answer; the client must not wait for one.
+func TestDeniedAtOnce(t *testing.T) {
+	s := tenantstest.Start(t, nil, []events.UserID{"alice", "bob"})
+	sup := s.Supervise(t, "test")
+	bobs := create(t, s, sup.Bus(), "bob")
+	nc := s.Conn(t, tenants.TenantKeyName("alice"))
+	passed := make(chan error, 16)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { passed <- err })
+	c := client.New(nc)
+	ctx := t.Context() // Without a deadline: an answer that never comes is found by the timeout of the tests.
+
+	if tenant, err := c.Tenant(ctx); err != nil || tenant != "alice" {
+		t.Errorf("the key is of %q, %v; want alice", tenant, err)
+	}
+	if tenant, err := client.New(s.Conn(t, tenants.Provisioner)).Tenant(ctx); err != nil || tenant != "" {
+		t.Errorf("the provisioner is tenant %q, %v", tenant, err)
+	}
+	listed := func(user events.UserID) error {
+		for _, err := range c.List(ctx, user) {
+			return err
+		}
+		return nil
+	}
+	for name, do := range map[string]func() error{
+		"start":   func() error { _, err := c.Start(ctx, bobs); return err },
+		"status":  func() error { _, err := c.Status(ctx, bobs); return err },
+		"delete":  func() error { return c.Delete(ctx, bobs) },
+		"list":    func() error { return listed("bob") },
+		"of all":  func() error { return listed("") },
+		"hosts":   func() error { _, err := c.Hosts(ctx); return err },
+		"outcome": func() error { _, err := c.Outcome(ctx, bobs, 1); return err },
+		"watch": func() error {
+			for _, err := range c.Watch(ctx, bobs, 0) {
+				return err
+			}
+			return nil
+		},
+		"deploy": func() error {
+			_, err := c.Deploy(ctx, hershtest.SourceDir(t, nil), "bob", client.DeployOptions{})
+			return err
+		},
+	} {
+		denied := (*client.DeniedError)(nil)
+		if err := do(); !errors.Is(err, client.ErrDenied) || !errors.As(err, &denied) || denied.Subject == "" {
+			t.Errorf("%s: %v, want ErrDenied with the subject", name, err)
+		}
+	}
+	if err := listed("alice"); err != nil {
+		t.Errorf("what is allowed fails afterwards: %v", err)
+	}
+	for len(passed) > 0 { // The subscription of Watch is nobody's request.
+		if err := <-passed; !strings.Contains(err.Error(), "Subscription to") {
+			t.Errorf("an error that a request was told of was passed on too: %v", err)
+		}
+	}
+}
+
+// TestDeniedAnswer connects without the inbox prefix of its key.
+func TestDeniedAnswer(t *testing.T) {
+	s := tenantstest.Start(t, nil, nil)
+	s.Supervise(t, "test")
+	c := client.New(s.Conn(t, tenants.Provisioner, nats.CustomInboxPrefix("_INBOX")))
+	if _, err := c.Hosts(t.Context()); !errors.Is(err, client.ErrDenied) {
+		t.Errorf("answers that may not be heard: %v, want ErrDenied", err)
 	}
 }

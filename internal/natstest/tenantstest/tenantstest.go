@@ -51,10 +51,16 @@ func Start(t testing.TB, hosts []events.HostID, users []events.UserID) *Secure {
 	check(t, err)
 	t.Cleanup(server.Shutdown)
 	s.Server, s.URL = server, server.URL()
+	s.Provision(t)
+	return s
+}
+
+// Provision makes what all programs share, as Start has done already.
+func (s *Secure) Provision(t testing.TB) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	check(t, s.Bus(t, tenants.Provisioner, bus.Options{HostTTL: hostTTL}).Provision(ctx))
-	return s
 }
 
 func check(t testing.TB, err error) {

@@ -1,0 +1,173 @@
+package tenants_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/natsserver"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/natstest/tenantstest"
+	"github.com/rlaaudgjs5638/hersh/internal/tenants"
+)
+
+// deployed starts a server with deploy/nats/nats.conf as it is, but for its folders and ports, and what `hersh tenants` makes beside it.
+func deployed(t *testing.T) *tenantstest.Secure {
+	t.Helper()
+	conf, err := os.ReadFile(filepath.FromSlash("../../deploy/nats/nats.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, store := t.TempDir(), t.TempDir()
+	text := string(conf)
+	for from, to := range map[string]string{
+		"/etc/nats": dir, "/var/lib/nats": store, "0.0.0.0:4222": "127.0.0.1:-1", "127.0.0.1:8222": "127.0.0.1:-1", "32GB": "10GB",
+	} {
+		if !strings.Contains(text, from) {
+			t.Fatalf("nats.conf has no %q", from)
+		}
+		text = strings.ReplaceAll(text, from, to)
+	}
+	d := tenants.In(dir)
+	if err := os.WriteFile(d.ServerConfig(), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(d.SelfSign([]string{"127.0.0.1"}, time.Now()), d.Init(tenants.ServerOptions{}), d.AddHost("h1"), d.AddTenant("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(d.ServerConfig()); err != nil || string(after) != text {
+		t.Fatalf("nats.conf was changed (%v)", err)
+	}
+	srv, err := natsserver.StartConfig(natsserver.Config{Path: d.ServerConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Shutdown)
+	return &tenantstest.Secure{Dir: d, Server: srv, URL: srv.URL()}
+}
+
+func TestDeployedConfiguration(t *testing.T) {
+	s := deployed(t)
+	opts, err := server.ProcessConfigFile(s.Dir.ServerConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !opts.SyncAlways || opts.TLSConfig == nil || opts.MaxPayload != 1_000_000 && opts.MaxPayload != 1<<20 || len(opts.Accounts) == 0 {
+		t.Errorf("sync always %v, TLS %v, payload %d, %d accounts", opts.SyncAlways, opts.TLSConfig != nil, opts.MaxPayload, len(opts.Accounts))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	admin, err := bus.New(s.Conn(t, tenants.Provisioner), natstest.Log(t), bus.Options{})
+	if err == nil {
+		err = admin.Provision(ctx)
+	}
+	if err != nil {
+		t.Fatalf("provision: %v", err)
+	}
+	ca := nats.RootCAs(s.Dir.CertFile())
+	for name, url := range map[string]string{"without a key": s.URL, "without TLS": strings.Replace(s.URL, "tls://", "nats://", 1)} {
+		opts := []nats.Option{nats.MaxReconnects(0)}
+		if name == "without a key" {
+			opts = append(opts, ca)
+		}
+		if nc, err := nats.Connect(url, opts...); err == nil {
+			nc.Close()
+			t.Errorf("%s: let in", name)
+		}
+	}
+}
+
+// TestDeployedLimits holds a tenant to what the accounts say, while another part of Hersh goes on.
+func TestDeployedLimits(t *testing.T) {
+	s := deployed(t)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	host := s.Conn(t, tenants.HostKeyName("h1"))
+	alice := tenants.TenantKeyName("alice")
+
+	t.Run("payload", func(t *testing.T) {
+		nc := s.Conn(t, alice, nats.MaxReconnects(0))
+		closed := nc.StatusChanged(nats.CLOSED)
+		if err := errors.Join(nc.Publish(events.APISubject("alice", "none"), make([]byte, 256<<10)), nc.FlushWithContext(ctx)); err != nil {
+			t.Errorf("as much as a message may have: %v", err)
+		}
+		if err := nc.Publish(events.APISubject("alice", "none"), make([]byte, 256<<10+1)); err != nil {
+			return // The server had told the client.
+		}
+		select {
+		case <-closed:
+		case <-ctx.Done():
+			t.Error("the server took more than a message may have")
+		}
+	})
+	t.Run("JetStream", func(t *testing.T) {
+		nc := s.Conn(t, alice)
+		js, err := nc.JetStream(nats.MaxWait(5 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := js.AccountInfo(); err == nil {
+			t.Errorf("a tenant has JetStream: %+v", info)
+		}
+	})
+	t.Run("subscriptions", func(t *testing.T) {
+		refused := make(chan error, 8)
+		nc := s.Conn(t, alice, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			select {
+			case refused <- err:
+			default:
+			}
+		}))
+		for range 1024 + 1 {
+			if _, err := nc.SubscribeSync(events.UserFeedSubjects("alice")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
+				t.Errorf("one subscription too many: %v", err)
+			}
+		case <-ctx.Done():
+			t.Error("the server took more subscriptions than a tenant may have")
+		}
+		nc.Close()
+	})
+	t.Run("connections", func(t *testing.T) {
+		_, opts, err := s.Access(alice).Resolve(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts = append(opts, nats.MaxReconnects(0))
+		n := 0
+		for ; n <= 64; n++ {
+			nc, err := nats.Connect(s.URL, opts...)
+			if err != nil {
+				if !errors.Is(err, nats.ErrMaxAccountConnectionsExceeded) {
+					t.Errorf("one connection too many: %v", err)
+				}
+				break
+			}
+			defer nc.Close()
+		}
+		if n > 64 {
+			t.Error("a tenant has more than 64 connections")
+		}
+		if n == 0 {
+			t.Error("a tenant gets no connection at all")
+		}
+	})
+	if err := host.FlushWithContext(ctx); err != nil {
+		t.Errorf("a host lost its connection meanwhile: %v", err)
+	}
+}
