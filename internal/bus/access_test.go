@@ -128,7 +128,7 @@ func TestAccess(t *testing.T) {
 			mustDo(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			nc, err := nats.Connect(url, opts...)
+			nc, err := nats.Connect(url, append(opts, nats.Timeout(time.Minute))...)
 			mustDo(t, err)
 			defer nc.Close()
 			if inbox := nc.NewInbox(); !strings.HasPrefix(inbox, tc.inbox) {

@@ -148,7 +148,7 @@ func TestDeployedLimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opts = append(opts, nats.MaxReconnects(0))
+		opts = append(opts, nats.MaxReconnects(0), nats.Timeout(deadline))
 		n := 0
 		for ; n <= 64; n++ {
 			nc, err := nats.Connect(s.URL, opts...)

@@ -68,6 +68,7 @@ func (o ServerOptions) config() ([]byte, error) {
 			w.line("cert_file: %q", o.TLSCert)
 			w.line("key_file: %q", o.TLSKey)
 			w.line("min_version: \"1.2\"")
+			w.line("timeout: 5")
 		})
 	}
 	return []byte(w.b.String()), nil

@@ -81,7 +81,7 @@ func (s *Secure) Conn(t testing.TB, key string, opts ...nats.Option) *nats.Conn 
 	_, access, err := s.Access(key).Resolve(s.URL)
 	check(t, err)
 	closed := make(chan struct{})
-	base := append(access, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
+	base := append(access, nats.Timeout(timeout), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	nc, err := nats.Connect(s.URL, append(base, opts...)...)
 	if err != nil {
