@@ -84,9 +84,8 @@ func (c *Client) publishOnce(ctx context.Context, id events.ProgramID, msg *nats
 	case ack.Error == nil:
 		return 0, &Error{Code: wire.CodeInternal, Message: "the server answered without a sequence"}
 	}
-	const tooManyOfType = 10077
-	if ack.Error.ErrCode == tooManyOfType {
-		return 0, &Error{Code: wire.CodeConflict, Message: "the log of the program holds as many events of this type as it may"}
+	if ack.Error.ErrCode == events.LogFullCode && ack.Error.Description == events.LogFullText {
+		return 0, &Error{Code: wire.CodeConflict, Message: events.ErrLogFull.Error() + "; delete the program and deploy it again"}
 	}
 	// 503 is a server that is just coming up or down.
 	code := wire.CodeConflict

@@ -11,6 +11,15 @@ var ErrNoProgram = errors.New("no such program")
 // ErrNoSource says that the source tarball of a build is not there.
 var ErrNoSource = errors.New("the source was never uploaded, or was removed")
 
+// ErrLogFull says that the log of a program holds as many events of a type as it may: none of that type is ever stored again.
+var ErrLogFull = errors.New("the log of the program holds as many events of this type as it may")
+
+// How the server answers what ErrLogFull says. The code alone says only that it did not store the event.
+const (
+	LogFullCode = 10077
+	LogFullText = "maximum messages per subject exceeded"
+)
+
 // Stored is one message of a program's log, as the stream keeps it. It need not hold an event that decodes.
 type Stored struct {
 	Seq  uint64    // Stream sequence; grows, but need not be contiguous.

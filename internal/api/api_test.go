@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/goleak"
 
@@ -402,6 +403,37 @@ func TestLogsPages(t *testing.T) {
 	}
 	if got := read(`,"stream":"build"`); strings.Count(got, "\n") != 13 {
 		t.Errorf("build output has %d lines, want 13", strings.Count(got, "\n"))
+	}
+}
+
+// Nobody can stop a program any more whose log is full.
+func TestDeleteOfAFullLog(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.publish(id, "UserStartRequested", `{}`)
+	b.settle(id, reducer.StateReady)
+	js, err := jetstream.New(b.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(b.ctx, events.ProgramStream(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgsPerSubject = 1
+	if _, err := js.UpdateStream(b.ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	// A host that publishes through an account of its own hears of it as from the stream.
+	subject := events.ResultSubject("h1", string(id.User()), string(id), events.TypeRuntimeStarted)
+	answer, err := b.nc.RequestWithContext(b.ctx, subject, []byte(`{"hostId":"h1","attempt":1,"containerId":"c"}`))
+	if err != nil || !strings.Contains(string(answer.Data), events.LogFullText) {
+		t.Errorf("a result is answered %v, %v", answer, err)
+	}
+	b.mustAsk(events.APISubject("alice", wire.VerbDelete), fmt.Sprintf(`{"programId":%q}`, id), nil)
+	if exists, err := b.Bus.Exists(b.ctx, id); err != nil || exists {
+		t.Errorf("its log exists: %v, %v", exists, err)
 	}
 }
 

@@ -170,14 +170,21 @@ func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (since time.T
 	return since, begun, nil
 }
 
-// delete removes a program that runs nowhere. What was built or run of it is removed by the hosts, which find it to be nobody's.
+// delete removes a program that runs nowhere, or whose log is full, so that nobody can stop it any more. What was built or run of it
+// is removed by the hosts, which find it to be nobody's.
 func (s *Server) delete(ctx context.Context, user events.UserID, req wire.ProgramRequest) (wire.DeleteReply, error) {
 	cp, err := s.newest(ctx, user, req.ProgramID)
 	if err != nil {
 		return wire.DeleteReply{}, err
 	}
 	if why := whyNotDelete(cp.State); why != "" {
-		return wire.DeleteReply{}, fail(wire.CodeConflict, "program %s cannot be deleted: %s", req.ProgramID, why)
+		full, err := s.bus.Full(ctx, req.ProgramID)
+		if err != nil {
+			return wire.DeleteReply{}, err
+		}
+		if !full {
+			return wire.DeleteReply{}, fail(wire.CodeConflict, "program %s cannot be deleted: %s", req.ProgramID, why)
+		}
 	}
 	if err := s.bus.Remove(ctx, req.ProgramID); err != nil {
 		return wire.DeleteReply{}, err

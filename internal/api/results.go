@@ -50,6 +50,9 @@ func (s *Server) storeResult(ctx context.Context, j job) (any, error) {
 	if errors.Is(err, events.ErrNoProgram) {
 		return pubAck{Error: &pubError{Code: 404, ErrCode: jetstream.JSErrCodeStreamNotFound, Description: "stream not found"}}, nil
 	}
+	if errors.Is(err, events.ErrLogFull) {
+		return pubAck{Error: &pubError{Code: 503, ErrCode: events.LogFullCode, Description: events.LogFullText}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

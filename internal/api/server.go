@@ -37,6 +37,7 @@ type Bus interface {
 	Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (uint64, error)
 	Remove(ctx context.Context, id events.ProgramID) error
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
+	Full(ctx context.Context, id events.ProgramID) (bool, error)
 	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
 	ReadOutput(ctx context.Context, id events.ProgramID, stream events.LogStream, after uint64) iter.Seq2[bus.Output, error]
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]

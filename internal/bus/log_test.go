@@ -155,8 +155,11 @@ func TestFloodOfOneTypeShutsOutNoOther(t *testing.T) {
 		if refused := err != nil; refused != (i >= 5) {
 			t.Errorf("event %d of one type: %v", i+1, err)
 		}
-		if err != nil {
-			wantText(t, "the refusal", err.Error(), "maximum messages per subject exceeded")
+		if refused := err != nil; refused != errors.Is(err, events.ErrLogFull) {
+			t.Errorf("the refusal is %v, want ErrLogFull", err)
+		}
+		if full, err := b.Full(t.Context(), id); err != nil || full != (i >= 4) {
+			t.Errorf("after %d events of one type: full %t, %v", i+1, full, err)
 		}
 	}
 	if _, err := b.Append(t.Context(), id, events.UserStopRequested{}, ""); err != nil {

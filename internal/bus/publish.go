@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,12 +22,16 @@ const (
 )
 
 // publish stores a message and returns its sequence once the server has synced it. It tries again where nobody knows whether the
-// message was stored: its key makes that safe. gone says, when no server answers for a stream, whether there is none.
+// message was stored: its key makes that safe. gone says, when no server answers for a stream, whether there is none. A stream that
+// takes no more of the subject is events.ErrLogFull.
 func (b *Bus) publish(ctx context.Context, msg *nats.Msg, gone func() bool) (uint64, error) {
 	for try := 1; ; try++ {
 		ack, err := b.publishOnce(ctx, msg)
 		if err == nil {
 			return ack.Sequence, nil
+		}
+		if isLogFull(err) {
+			return 0, fmt.Errorf("%w: %w", events.ErrLogFull, err)
 		}
 		if try == publishTries || !mayPass(err) || ctx.Err() != nil || isNoAnswer(err) && gone() {
 			return 0, err
@@ -55,6 +60,33 @@ func mayPass(err error) bool {
 // isAway reports that the connection is not there just now: another server is being tried.
 func isAway(err error) bool {
 	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected)
+}
+
+func isLogFull(err error) bool {
+	var apiErr *jetstream.APIError
+	return errors.As(err, &apiErr) && apiErr.ErrorCode == events.LogFullCode && apiErr.Description == events.LogFullText
+}
+
+// Full reports whether the log of a program takes no more events of some type.
+func (b *Bus) Full(ctx context.Context, id events.ProgramID) (bool, error) {
+	stream, err := b.js.Stream(ctx, b.layout.Stream(id))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = events.ErrNoProgram
+	}
+	var info *jetstream.StreamInfo
+	if err == nil {
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(events.EventSubjects(id)))
+	}
+	if err != nil {
+		return false, fmt.Errorf("look whether the log of %s is full: %w", id, err)
+	}
+	limit := info.Config.MaxMsgsPerSubject
+	for _, n := range info.State.Subjects {
+		if limit > 0 && n >= uint64(limit) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // isNoAnswer reports that no server answers for a stream: there is none, or its leader is being elected.

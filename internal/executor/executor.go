@@ -253,11 +253,8 @@ func (e *Executor) runOne(ctx context.Context, state *reducer.ProgramState, seq 
 	}
 	e.metrics.observe(eff, result, time.Since(began))
 	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: eff.Place().Attempt})
-	stored, err := e.bus.Append(ctx, id, result, e.resultKey(id, seq, i, result))
-	if errors.Is(err, events.ErrNoProgram) {
-		return false, nil
-	}
-	if err != nil {
+	stored, err := e.publish(ctx, id, result, e.resultKey(id, seq, i, result))
+	if err != nil || stored == 0 {
 		return false, err
 	}
 	*state, _ = reducer.Reduce(*state, result)
@@ -320,11 +317,22 @@ func (e *Executor) reportExit(ctx context.Context, c effects.Container) error {
 		result = exited
 	}
 	result = events.WithOrigin(result, events.Origin{HostID: e.id, Attempt: c.Attempt})
-	_, err := e.bus.Append(ctx, c.ProgramID, result, effects.ExitKey(c.ProgramID, c.ID))
-	if errors.Is(err, events.ErrNoProgram) {
-		return nil
-	}
+	_, err := e.publish(ctx, c.ProgramID, result, effects.ExitKey(c.ProgramID, c.ID))
 	return err
+}
+
+// publish stores a result and returns its sequence, 0 where there is no program any more, or none that takes it. The latter is given up:
+// an error would bring the effect again, and with it a whole build or start, for ever.
+func (e *Executor) publish(ctx context.Context, id events.ProgramID, result events.Event, key string) (uint64, error) {
+	seq, err := e.bus.Append(ctx, id, result, key)
+	switch {
+	case errors.Is(err, events.ErrNoProgram):
+		return 0, nil
+	case errors.Is(err, events.ErrLogFull):
+		e.log.Error("gave up a result: the program can only be deleted", "program", id, "result", result.Type(), "error", err)
+		return 0, nil
+	}
+	return seq, err
 }
 
 func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {

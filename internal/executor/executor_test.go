@@ -445,6 +445,22 @@ func TestProgramRemovedMeanwhileIsNoError(t *testing.T) {
 	want(t, "effects", s.host.took(), "EnsureProgramFolders")
 }
 
+// A result that the log will never take must not bring the whole build or start again.
+func TestResultsOfAFullLogAreGivenUp(t *testing.T) {
+	s := newSetUp(t)
+	s.toReady()
+	s.add(s.id, events.UserStopRequested{})
+	s.bus.failAppend = events.ErrLogFull
+	s.handle(6)
+	want(t, "effects", s.host.took(), "StopRuntime")
+
+	s = newSetUp(t)
+	state := s.toReady()
+	s.bus.failAppend = events.ErrLogFull
+	s.handler.Exit(state.ContainerID, 1)
+	s.compare()
+}
+
 func TestExitIsPublishedAfterTheStart(t *testing.T) {
 	s := newSetUp(t, events.UserStartRequested{})
 	s.handle(2)

@@ -19,8 +19,8 @@ import (
 // DedupWindow is how long the key of a publication is remembered, as in package bus.
 const DedupWindow = 10 * time.Minute
 
-// ErrRefused says that the log takes no more events of a type.
-var ErrRefused = errors.New("the log takes no more events of that type")
+// errTooLarge says that the log takes no event of that size.
+var errTooLarge = errors.New("the event is too large")
 
 // Config says how a Memory behaves. A zero field means what package bus does by itself.
 type Config struct {
@@ -150,8 +150,11 @@ func (m *Memory) AppendRaw(ctx context.Context, id events.ProgramID, typ events.
 	if known, found := p.keys[key]; found && key != "" && now.Sub(known.at) < DedupWindow {
 		return known.seq, nil
 	}
-	if len(data) > events.MaxEventBytes || p.perType[typ] >= m.cfg.EventsPerType {
-		return 0, fmt.Errorf("publish %s of %s: %w", typ, id, ErrRefused)
+	switch {
+	case len(data) > events.MaxEventBytes:
+		return 0, fmt.Errorf("publish %s of %s: %w", typ, id, errTooLarge)
+	case p.perType[typ] >= m.cfg.EventsPerType:
+		return 0, fmt.Errorf("publish %s of %s: %w", typ, id, events.ErrLogFull)
 	}
 	p.last++
 	p.perType[typ]++
