@@ -298,7 +298,7 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 			failures = 0
 		default:
 			consumer = nil // It may be gone: a memory stream after a restart of the server, or one that was deleted.
-			if failures++; failures == 1 {
+			if failures++; failures == 1 && ctx.Err() == nil {
 				b.log.Warn("cannot take work, trying again", "queue", name, "error", err)
 			}
 			pause(ctx, b.timing.backoff(failures))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -100,10 +101,21 @@ type logger struct {
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
 func (l *logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
 func (l *logger) Debugf(string, ...any)           {}
 func (l *logger) Tracef(string, ...any)           {}
+func (l *logger) Warnf(format string, v ...any) {
+	msg, level := fmt.Sprintf(format, v...), slog.LevelWarn
+	if staleIndex.MatchString(msg) {
+		level = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), level, "nats: "+msg)
+}
+
+// staleIndex knows what the server says after it was killed: it makes the index of a stream anew from the stream itself, which is as it
+// should be.
+var staleIndex = regexp.MustCompile(`^Filestore \[[^]]*\] (Stream state |Recovering \w+ state from index |\w+ state is outdated)`)
+
 func (l *logger) Fatalf(format string, v ...any) {
 	msg := fmt.Sprintf(format, v...)
 	l.log.Error("nats: " + msg)

@@ -148,12 +148,14 @@ func (s *Service) dockerHost(ctx context.Context, o Options) (executor.Host, run
 	if err != nil {
 		return nil, runtime.Info{}, err
 	}
+	level := slog.LevelWarn
 	var info runtime.Info
 	err = service.Retry(ctx, func(ctx context.Context) (err error) {
 		info, err = docker.Info(ctx)
 		return err
 	}, func(err error, wait time.Duration) {
-		o.Log.Warn("Docker does not answer yet", "error", err, "retry_in", wait)
+		o.Log.Log(ctx, level, "Docker does not answer yet; trying again", "error", err, "retry_in", wait)
+		level = slog.LevelDebug // Once is enough for who reads along.
 	})
 	if err == nil && !slices.Contains(info.Runtimes, o.Runtime) {
 		err = fmt.Errorf("%w: %s (it has %v)", ErrNoRuntime, o.Runtime, info.Runtimes)
