@@ -61,7 +61,7 @@ func (m *DockerManager) Build(ctx context.Context, opts BuildOpts) (*BuildResult
 	defer cancel()
 	imageID, err := m.build(bounded, opts)
 	if err != nil {
-		return nil, fmt.Errorf("build %s: %w", opts.BuildID, err)
+		return nil, err // As it is: it becomes the reason that people read beside the program and its build.
 	}
 	return &BuildResult{ImageID: imageID, BuildID: opts.BuildID}, nil
 }
@@ -95,7 +95,7 @@ func (m *DockerManager) tryBuild(ctx context.Context, opts BuildOpts, dockerfile
 		err = m.runBuild(ctx, opts, dockerfile, output)
 	}
 	if err != nil {
-		_ = log.line("ERROR: " + err.Error()) // The build's own error says more than that of its log.
+		_ = log.line(lastWords(ctx, err)) // The build's own error says more than that of its log.
 		m.awaitStep(ctx, output.running)
 	}
 	if closeErr := log.close(); err == nil {
@@ -105,6 +105,17 @@ func (m *DockerManager) tryBuild(ctx context.Context, opts BuildOpts, dockerfile
 		return output.imageID, err
 	}
 	return m.taggedImage(ctx, opts.Tags)
+}
+
+// lastWords is the last line in the log of a build that made no image.
+func lastWords(ctx context.Context, err error) string {
+	switch {
+	case ctx.Err() == nil, errors.Is(err, ErrBuildTimeout):
+		return "ERROR: " + err.Error()
+	case errors.Is(err, context.Canceled):
+		return "INTERRUPTED: the executor was stopped; it will be built again"
+	}
+	return "CANCELLED: " + err.Error()
 }
 
 // runBuild sends the source and reads the output to its end.

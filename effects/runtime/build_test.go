@@ -120,6 +120,9 @@ func TestBuildThatFails(t *testing.T) {
 				t.Fatalf("it built %+v", result)
 			}
 			log := readFile(t, opts.BuildLogPath)
+			if strings.Contains(err.Error(), string(opts.BuildID)) || !strings.HasSuffix("\n"+log, "\nERROR: "+err.Error()+"\n") {
+				t.Errorf("the error\n%v\nis not only the reason, or not the last line of the log\n%s", err, log)
+			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) || !strings.Contains(log, want) {
 					t.Errorf("no %q in the error\n%v\nor in the log\n%s", want, err, log)
@@ -205,6 +208,23 @@ func TestBuildThatNeverEnds(t *testing.T) {
 		}}
 		if _, err := b.Build(ctx, opts); !errors.Is(err, context.Canceled) {
 			t.Errorf("build gives %v", err)
+		}
+		if log := readFile(t, opts.BuildLogPath); !strings.HasSuffix(log, "\nINTERRUPTED: the executor was stopped; it will be built again\n") {
+			t.Errorf("the log is\n%s", log)
+		}
+		b.checkNoBuildContainer()
+	})
+	t.Run("not wanted any more", func(t *testing.T) {
+		b := newBench(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		unwanted := errors.New("nobody wants it")
+		opts := b.buildOpts(hang)
+		opts.Output = whenSeen{"working", func() { cancel(unwanted) }}
+		if _, err := b.Build(ctx, opts); !errors.Is(err, unwanted) {
+			t.Errorf("build gives %v", err)
+		}
+		if log := readFile(t, opts.BuildLogPath); !strings.HasSuffix(log, "\nCANCELLED: nobody wants it\n") {
+			t.Errorf("the log is\n%s", log)
 		}
 		b.checkNoBuildContainer()
 	})

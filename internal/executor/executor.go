@@ -31,7 +31,7 @@ var (
 	// errAway says that this host must compare before it takes work: it may have been lost meanwhile, and its programs be elsewhere.
 	errAway = errors.New("the host was cut off and has not yet compared its containers with the logs")
 	// errUnwanted is the cause of the end of an effect that the log does not await any more.
-	errUnwanted = errors.New("the program does not wait for it any more")
+	errUnwanted = errors.New("the program was stopped, or is built elsewhere")
 )
 
 // Bus is what an executor needs of the bus; package bus documents the methods.
