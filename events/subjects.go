@@ -107,6 +107,19 @@ func LogSubject(id ProgramID, stream LogStream) string {
 	return programSubject(prefixLogs, id) + string(stream)
 }
 
+// UserLogSubjects are the subjects of the output of all programs of a user.
+func UserLogSubjects(user UserID) string { return prefixLogs + "." + string(user) + ".*.*" }
+
+// UserOfLogSubject returns whose program's output a subject is of.
+func UserOfLogSubject(subject string) (UserID, error) {
+	rest, found := strings.CutPrefix(subject, prefixLogs+".")
+	user, _, more := strings.Cut(rest, ".")
+	if !found || !more {
+		return "", fmt.Errorf("%w: %s is no log subject", ErrInvalidID, quote(subject))
+	}
+	return ParseUserID(user)
+}
+
 // EffectsSubject is where the effects for a host are published; "" is the queue of any host that has room.
 func EffectsSubject(host HostID, class Class) string {
 	if host == "" {

@@ -30,6 +30,8 @@ type flags struct {
 	Replicas int           `help:"Copies of every stream that is created: 1, or 3 on a cluster." enum:"1,3" env:"HERSH_REPLICAS" default:"1"`
 	HostTTL  time.Duration `name:"host-ttl" help:"How long a host may say nothing before it is lost." env:"HERSH_HOST_TTL" default:"30s"`
 
+	quotas
+
 	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
@@ -56,6 +58,9 @@ func run(f flags) error {
 	}
 	if f.HostTTL < minHostTTL {
 		return fmt.Errorf("--host-ttl %s is too short: executors send a heartbeat every 3s, so give at least %s", f.HostTTL, minHostTTL)
+	}
+	if err := f.quotas.check(); err != nil {
+		return err
 	}
 	ctx, stop := service.UntilSignal(context.Background(), log)
 	defer stop()
@@ -91,7 +96,8 @@ func (f *flags) serve(ctx context.Context, log *slog.Logger) error {
 	defer nc.Close()
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := supervisord.Start(ctx, nc, supervisord.Options{
-		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas, HostTTL: f.HostTTL, Bind: f.Set()}, Log: log, Registry: registry,
+		Name: f.Name, Bus: bus.Options{Replicas: f.Replicas, HostTTL: f.HostTTL, EventsPerType: f.quotas.Events, Bind: f.Set()},
+		Quotas: f.quotas.perUser(), Log: log, Registry: registry,
 	})
 	if err != nil {
 		return err

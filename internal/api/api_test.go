@@ -19,6 +19,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
+	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -37,11 +38,13 @@ type bench struct {
 	ctx context.Context
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T) *bench { return newBenchWith(t, supervisord.Options{}) }
+
+func newBenchWith(t *testing.T, o supervisord.Options) *bench {
 	t.Parallel() // Much of a test is waiting for the disk.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	stack := hershtest.Start(t, nil)
+	stack := hershtest.StartWith(t, nil, o)
 	return &bench{Stack: stack, t: t, nc: stack.Server.Conn(t), ctx: ctx}
 }
 

@@ -17,6 +17,8 @@ type Quotas struct {
 	SourcesBytes  int64         // Of all sources, and as much again of uploads that are not complete.
 	RequestsEvery time.Duration // One request comes free so often…
 	RequestsBurst int           // …and so many may come at once.
+	OutputBytes   int64         // Kept of what all programs print; the oldest goes first.
+	OutputEvery   time.Duration // How often that is looked at; until then there may be more.
 }
 
 func (q Quotas) orDefault() Quotas {
@@ -34,6 +36,12 @@ func (q Quotas) orDefault() Quotas {
 	}
 	if q.RequestsBurst == 0 {
 		q.RequestsBurst = 1000
+	}
+	if q.OutputBytes == 0 {
+		q.OutputBytes = 256 << 20
+	}
+	if q.OutputEvery == 0 {
+		q.OutputEvery = time.Minute
 	}
 	return q
 }

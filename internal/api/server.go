@@ -52,6 +52,8 @@ type Bus interface {
 	CopyUpload(ctx context.Context, w io.Writer, user events.UserID, upload string) (int64, error)
 	DropUpload(ctx context.Context, user events.UserID, upload string) error
 	SourceBytes(ctx context.Context, user events.UserID) (int64, error)
+	CountOutput(ctx context.Context) (counts map[events.UserID]int64, last uint64, err error)
+	TrimOutput(ctx context.Context, user events.UserID, most int64) (kept int64, err error)
 	MakeQueues(ctx context.Context, host events.HostID) error
 }
 
@@ -87,7 +89,9 @@ type Server struct {
 
 	mu      sync.RWMutex
 	stopped bool
-	queue   chan job // Closed by Stop, under mu.
+	// stopping is closed by Stop, for what is not a request.
+	stopping chan struct{}
+	queue    chan job // Closed by Stop, under mu.
 }
 
 // job is a request that waits for a worker.
@@ -109,12 +113,13 @@ func Start(nc *nats.Conn, b Bus, reconciler Reconciler, opts Options) (*Server, 
 	s := &Server{
 		limiter: newLimiter(opts.Quotas, opts.Now),
 		nc:      nc, bus: b, reconciler: reconciler, opts: opts, log: opts.Log, metrics: opts.Metrics,
-		queue: make(chan job, queueSize),
+		queue: make(chan job, queueSize), stopping: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for range workers {
 		s.group.Go(s.work)
 	}
+	s.group.Go(s.boundOutput)
 	if err := s.subscribe(); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("start the request API: %w", err)
@@ -153,6 +158,7 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	if !s.stopped {
 		s.stopped = true
+		close(s.stopping)
 		close(s.queue)
 	}
 	s.mu.Unlock()

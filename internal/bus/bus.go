@@ -34,7 +34,9 @@ const (
 type Options struct {
 	Replicas int           // Copies of every stream, 1 or 3; 0 is 1.
 	HostTTL  time.Duration // How long a host may say nothing; 0 is 30 s.
-	Bind     bool          // Somebody else provisions: Provision only looks, and an executor asks for its queues.
+	// EventsPerType is how many events of one type a program that is created from now on takes in its life; 0 is 10,000.
+	EventsPerType int64
+	Bind          bool // Somebody else provisions: Provision only looks, and an executor asks for its queues.
 }
 
 // Bus is a connection to the bus. It is safe for concurrent use.
@@ -58,11 +60,14 @@ func New(nc *nats.Conn, log *slog.Logger, opts Options) (*Bus, error) {
 	if opts.HostTTL == 0 {
 		opts.HostTTL = hostTTL
 	}
+	if opts.EventsPerType == 0 {
+		opts.EventsPerType = maxEventsPerType
+	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	return &Bus{nc: nc, js: js, layout: newPerProgram(js, opts.Replicas), opts: opts, timing: usualTiming(), lease: leaseTTL, log: log}, nil
+	return &Bus{nc: nc, js: js, layout: newPerProgram(js, opts), opts: opts, timing: usualTiming(), lease: leaseTTL, log: log}, nil
 }
 
 // Provision creates the streams and buckets that are shared by all programs, or brings those that exist up to date. It is

@@ -35,8 +35,8 @@ type perProgram struct {
 	eventsPerType int64 // More of one program are refused, of that type only.
 }
 
-func newPerProgram(js jetstream.JetStream, replicas int) perProgram {
-	return perProgram{js: js, replicas: replicas, eventsPerType: maxEventsPerType}
+func newPerProgram(js jetstream.JetStream, o Options) perProgram {
+	return perProgram{js: js, replicas: o.Replicas, eventsPerType: o.EventsPerType}
 }
 
 func (l perProgram) Stream(id events.ProgramID) string { return events.ProgramStream(id) }

@@ -44,3 +44,56 @@ func (b *Bus) ReadOutput(ctx context.Context, id events.ProgramID, stream events
 		}
 	}
 }
+
+// CountOutput says how many chunks of output are kept for each user, and the sequence of the last of all.
+func (b *Bus) CountOutput(ctx context.Context) (counts map[events.UserID]int64, last uint64, err error) {
+	stream, err := b.js.Stream(ctx, events.StreamLogs)
+	if err != nil {
+		return nil, 0, fmt.Errorf("count output: %w", err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(events.SubjectsLogs))
+	if err != nil {
+		return nil, 0, fmt.Errorf("count output: %w", err)
+	}
+	counts = map[events.UserID]int64{}
+	for subject, n := range info.State.Subjects {
+		if user, err := events.UserOfLogSubject(subject); err == nil {
+			counts[user] += int64(min(n, 1<<40))
+		}
+	}
+	return counts, info.State.LastSeq, nil
+}
+
+// TrimOutput removes the oldest output of a user, of all their programs, where it is more than so many bytes together; a quarter is made
+// room for, so that it is not done for every chunk. It returns how many bytes are kept.
+func (b *Bus) TrimOutput(ctx context.Context, user events.UserID, most int64) (kept int64, err error) {
+	subjects := events.UserLogSubjects(user)
+	total := int64(0)
+	err = b.scan(ctx, events.StreamLogs, subjects, 0, func(msg *jetstream.RawStreamMsg) bool {
+		total += int64(len(msg.Data))
+		return true
+	})
+	if err != nil || total <= most {
+		return total, wrapTrim(user, err)
+	}
+	last, kept := uint64(0), total
+	err = b.scan(ctx, events.StreamLogs, subjects, 0, func(msg *jetstream.RawStreamMsg) bool {
+		last, kept = msg.Sequence, kept-int64(len(msg.Data))
+		return kept > most-most/4
+	})
+	if err != nil {
+		return total, wrapTrim(user, err)
+	}
+	stream, err := b.js.Stream(ctx, events.StreamLogs)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subjects), jetstream.WithPurgeSequence(last+1))
+	}
+	return kept, wrapTrim(user, err)
+}
+
+func wrapTrim(user events.UserID, err error) error {
+	if err != nil {
+		return fmt.Errorf("trim the output of %s: %w", user, err)
+	}
+	return nil
+}

@@ -41,12 +41,18 @@ type Stack struct {
 // Start starts everything; it ends with the test. handler is what the host does; nil is one that succeeds at once.
 func Start(t testing.TB, handler *effects.FakeEffectHandler) *Stack {
 	t.Helper()
+	return StartWith(t, handler, supervisord.Options{})
+}
+
+// StartWith is Start with the quotas of users, and of their programs' events.
+func StartWith(t testing.TB, handler *effects.FakeEffectHandler, o supervisord.Options) *Stack {
+	t.Helper()
 	srv := natstest.Start(t)
 	if handler == nil {
 		handler = effects.NewFakeEffectHandler()
 	}
 	s := &Stack{Server: srv, Host: executor.NewFakeHost(handler)}
-	s.startSupervisor(t)
+	s.startSupervisor(t, o)
 	s.Bus = s.Service.Bus()
 	s.startExecutor(t)
 	return s
@@ -83,13 +89,13 @@ func (s *Stack) Conn(t testing.TB) *nats.Conn {
 	return s.Server.Conn(t)
 }
 
-func (s *Stack) startSupervisor(t testing.TB) {
+func (s *Stack) startSupervisor(t testing.TB, o supervisord.Options) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	svc, err := supervisord.Start(ctx, s.Server.Conn(t), supervisord.Options{
-		Name: "test", Bus: bus.Options{HostTTL: hostTTL}, Log: natstest.Log(t), Registry: prometheus.NewRegistry(),
-	})
+	o.Name, o.Log, o.Registry = "test", natstest.Log(t), prometheus.NewRegistry()
+	o.Bus.HostTTL = hostTTL
+	svc, err := supervisord.Start(ctx, s.Server.Conn(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type Options struct {
 	Bus      bus.Options
 	Log      *slog.Logger
 	Registry prometheus.Registerer // Gets its metrics.
+	Quotas   api.Quotas            // Of each user; zero fields are the defaults.
 	Metadata map[string]string     // What the request API says of itself to who asks, as with `nats micro info hersh`.
 }
 
@@ -54,7 +55,7 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 	watch := supervisor.NewHostWatch(b, b.HostTTL(), o.Log, time.Now())
 	loop.UseHosts(watch)
 	requests, err := api.Start(nc, b, loop, api.Options{
-		Version: service.Version(), Metadata: o.Metadata, Log: o.Log, Metrics: api.NewMetrics(o.Registry),
+		Version: service.Version(), Metadata: o.Metadata, Log: o.Log, Metrics: api.NewMetrics(o.Registry), Quotas: o.Quotas,
 	})
 	if err != nil {
 		return nil, err
