@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -26,8 +27,8 @@ import (
 )
 
 type devCmd struct {
-	Dir      string   `help:"Folder for everything that is kept." default:"~/.hersh" type:"path"`
-	Listen   string   `help:"Address of the NATS server; port 0 is any free one." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
+	Dir      string   `help:"Folder for everything that is kept. Default: ~/.hersh." type:"path"`
+	Listen   string   `help:"Address of the NATS server; port 0 is any free one. Default: ${default}." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
 	Runtime  string   `help:"Container runtime: runsc is gVisor; runc is a weaker sandbox." enum:"runsc,runc" default:"runsc"`
 	Secure   bool     `help:"As for tenants: accounts, keys and TLS as 'hersh tenants' makes them, kept in a folder of their own below --dir."`
 	Tenant   []string `help:"With --secure: who is let in." default:"alice,bob" placeholder:"NAME"`
@@ -39,6 +40,16 @@ type devCmd struct {
 // syncAlways is what `hersh doctor` is told of the NATS server of this process.
 const syncAlways = "always"
 
+// AfterApply refuses flags that say where a server is. Environment variables may say so: they are for the commands beside this one.
+func (cmd *devCmd) AfterApply(line *kong.Context) error {
+	for _, part := range line.Path {
+		if flag := part.Flag; flag != nil && flag.Group != nil && flag.Group.Key == groupServer {
+			return fmt.Errorf("--%s is not for dev, which runs a server of its own; --listen says where", flag.Name)
+		}
+	}
+	return nil
+}
+
 func (cmd *devCmd) Run(a *app) error {
 	log, err := service.NewLogger(a.errOut, service.LogText, cmd.LogLevel)
 	if err != nil {
@@ -47,6 +58,16 @@ func (cmd *devCmd) Run(a *app) error {
 	host, port, err := splitListen(cmd.Listen)
 	if err != nil {
 		return err
+	}
+	if err := probeHTTP(cmd.Http); err != nil {
+		return err
+	}
+	if cmd.Dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return sentence("nothing says where your home is; name a folder with --dir.")
+		}
+		cmd.Dir = filepath.Join(home, ".hersh")
 	}
 	if ip := net.ParseIP(host); !cmd.Secure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		a.note("hersh: nothing here asks for a password: whoever reaches %s can run programs on this machine.", cmd.Listen)
@@ -149,7 +170,10 @@ func (cmd *devCmd) serve(a *app, srv *devServer, hostID events.HostID, log *slog
 	}
 	srv.reloadUntil(a.ctx)
 	if !a.json() {
-		a.note("Stopping. What is in hand is finished or handed back; containers go on running.")
+		a.note("Stopping. Work in hand is waited for, up to 10 s; Ctrl-C again ends at once.")
+		if !cmd.Fake {
+			a.note("Containers go on running, and are found again at the next start.")
+		}
 	}
 	return nil
 }
@@ -255,6 +279,19 @@ func probe(host string, port int) error {
 		return sentence(fmt.Sprintf("port %d of %s is in use. Another NATS server or `hersh dev` may run there; stop it, or choose another with --listen.", port, host))
 	case err != nil:
 		return sentence(fmt.Sprintf("cannot listen on %s port %d: %s.", host, port, rootCause(err)))
+	}
+	_ = l.Close() // Nothing came of it.
+	return nil
+}
+
+// probeHTTP says the same of the address for metrics, before anything is started.
+func probeHTTP(address string) error {
+	if address == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return sentence(fmt.Sprintf("cannot listen on --http %s: %s.", address, rootCause(err)))
 	}
 	_ = l.Close() // Nothing came of it.
 	return nil

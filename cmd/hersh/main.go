@@ -69,9 +69,12 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
+// groupServer is the heading of the flags that say where the server is and who asks.
+const groupServer = "Server:"
+
 type globals struct {
-	Server string `help:"URL of the NATS server; default ${default}, or that of --context." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
-	bus.Access
-	Output  string `short:"o" help:"What to print: a table for people, or json." enum:"table,json" default:"table"`
-	Verbose bool   `short:"v" help:"Show errors with all their causes."`
+	Server     string `group:"Server:" help:"URL of the NATS server; default ${default}, or that of --context." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	bus.Access `embed:"" group:"Server:"`
+	Output     string `group:"Output:" short:"o" help:"What to print: a table for people, or json." enum:"table,json" default:"table"`
+	Verbose    bool   `group:"Output:" short:"v" help:"Show errors with all their causes."`
 }

@@ -120,6 +120,9 @@ func (c natsContext) options() ([]nats.Option, error) {
 		opts = append(opts, nats.Token(c.Token))
 	}
 	if c.CA != "" {
+		if _, err := os.Stat(c.CA); err != nil {
+			return nil, fmt.Errorf("read certificates: %w", err)
+		}
 		opts = append(opts, nats.RootCAs(c.CA))
 	}
 	if (c.Cert == "") != (c.Key == "") {
@@ -136,15 +139,15 @@ func (c natsContext) options() ([]nats.Option, error) {
 
 // nkeyOptions signs with a key file, which is read again with each connect, and takes answers where only this user may hear them.
 func nkeyOptions(file string) ([]nats.Option, error) {
-	sign, err := nats.NkeyOptionFromSeed(file)
-	if err != nil {
-		return nil, fmt.Errorf("read key file %s: %w", file, err)
-	}
 	data, err := readBounded(file)
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
 	}
 	defer clear(data)
+	sign, err := nats.NkeyOptionFromSeed(file)
+	if err != nil {
+		return nil, fmt.Errorf("read key file %s: %w", file, err)
+	}
 	pair, err := nkeys.ParseDecoratedNKey(data)
 	if err != nil {
 		return nil, fmt.Errorf("read key file %s: %w", file, err)
