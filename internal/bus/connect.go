@@ -21,9 +21,7 @@ const (
 // addresses of all servers, separated by commas. The error handler logs what the server reports asynchronously: denied
 // permissions show nowhere else.
 func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
-	away := &outage{report: func(waited time.Duration, err error) {
-		log.Error("still no connection to NATS; trying on", "waited", waited, "last_error", err)
-	}}
+	away := &outage{log: log}
 	base := []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
@@ -55,51 +53,23 @@ func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, 
 	return nc, nil
 }
 
-// ReportOutages makes a connection tell when it has been away for 10 s, and every 10 s from then on, with the error of the last
-// try. report is called by a timer. Handlers of disconnects and reconnects that were set before go on.
-func ReportOutages(report func(waited time.Duration, err error)) nats.Option {
-	away := &outage{report: report}
-	return func(o *nats.Options) error {
-		lost, back := o.DisconnectedErrCB, o.ReconnectedCB
-		o.DisconnectedErrCB = func(nc *nats.Conn, err error) {
-			away.begin(nc)
-			if lost != nil {
-				lost(nc, err)
-			}
-		}
-		o.ReconnectedCB = func(nc *nats.Conn) {
-			away.end()
-			if back != nil {
-				back(nc)
-			}
-		}
-		return nil
-	}
-}
-
-// connection is what an outage asks of a *nats.Conn.
-type connection interface {
-	IsClosed() bool
-	LastError() error
-}
-
 // outage tells of a connection that stays away.
 type outage struct {
-	report func(waited time.Duration, err error)
+	log *slog.Logger
 
 	mu    sync.Mutex
 	since time.Time
 	timer *time.Timer // nil while the connection is there.
 }
 
-func (o *outage) begin(nc connection) {
+func (o *outage) begin(nc *nats.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.timer != nil || nc.IsClosed() {
 		return
 	}
 	o.since = time.Now()
-	o.timer = time.AfterFunc(reportAfter, func() { o.tell(nc) })
+	o.timer = time.AfterFunc(reportAfter, func() { o.report(nc) })
 }
 
 // end returns how long the connection was away.
@@ -114,12 +84,12 @@ func (o *outage) end() time.Duration {
 	return time.Since(o.since).Round(time.Millisecond)
 }
 
-func (o *outage) tell(nc connection) {
+func (o *outage) report(nc *nats.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.timer == nil || nc.IsClosed() {
 		return
 	}
-	o.report(time.Since(o.since).Round(time.Second), nc.LastError())
+	o.log.Error("still no connection to NATS; trying on", "waited", time.Since(o.since).Round(time.Second), "servers", len(nc.Servers()), "last_error", nc.LastError())
 	o.timer.Reset(reportAfter)
 }

@@ -201,7 +201,7 @@ func (s *fakeSystem) startWatching(name string, ttl time.Duration) (stop func())
 	b := s.nats.BusWith(s.t, bus.Options{HostTTL: ttl})
 	sup := supervisor.New(b, name, natstest.Log(s.t), supervisor.NewMetrics(prometheus.NewRegistry()))
 	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(s.t), time.Now())
-	sup.UseHosts(watch)
+	sup.UseHosts(watch, time.Now)
 	stopWatch := serve(s.t, func(ctx context.Context) error { watch.Run(ctx); return nil })
 	stopSup := serve(s.t, sup.Run)
 	return func() { stopSup(); stopWatch() }

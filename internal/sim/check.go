@@ -2,9 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -64,6 +67,9 @@ func (w *World) checkStep(id events.ProgramID, step reducer.Step) {
 	if step.After.State != reducer.StateError || step.Before.State == reducer.StateError {
 		return
 	}
+	if _, ok := step.Event.(events.HostLost); ok {
+		return // See checkLoss.
+	}
 	if exit, ok := step.Event.(events.RuntimeExited); ok {
 		if !w.explain[exit.ContainerID] {
 			w.violate(id, "event %d says that %s exited, which nothing made it do", step.Seq, exit.ContainerID)
@@ -117,13 +123,14 @@ func (w *World) checkAtRest() {
 	if w.violation != nil {
 		return
 	}
-	if wakes, effects := w.mem.Waiting(); wakes+effects > 0 {
-		w.violate("", "%d wake-ups and %d effects messages are left in the queues", wakes, effects)
+	if n := w.waiting(); n > 0 {
+		w.violate("", "%d messages are left in the queues", n)
 	}
 	for _, id := range w.ids {
 		w.checkProgram(id, w.truth(id))
 	}
 	w.checkContainers()
+	w.checkLosses()
 	w.checkAcknowledged()
 	w.checkWork()
 }
@@ -163,12 +170,32 @@ func (w *World) checkProgram(id events.ProgramID, t *truth) {
 	}
 }
 
+// checkLosses checks that a host is declared lost once for each attempt, as long as the bus remembers the key. A checkpoint that lags
+// may say an earlier attempt, whose key is another.
+func (w *World) checkLosses() {
+	for _, id := range w.ids {
+		times := map[string][]time.Time{}
+		for _, step := range w.truth(id).log {
+			lost, ok := step.Event.(events.HostLost)
+			if !ok {
+				continue
+			}
+			what := fmt.Sprintf("%s at attempt %d", lost.HostID, step.Before.Attempt)
+			told := slices.DeleteFunc(times[what], func(at time.Time) bool { return step.Time.Sub(at) >= bustest.DedupWindow })
+			if times[what] = append(told, step.Time); len(times[what]) > int(step.Before.Attempt) {
+				w.violate(id, "is told %d times of the loss of %s", len(times[what]), what)
+			}
+		}
+	}
+}
+
 // checkContainers checks that the containers are those that the programs name: running for Ready, dead for Error.
 func (w *World) checkContainers() {
 	for _, c := range w.docker.containers {
 		s := w.truth(c.program).at.State
 		named := s.ContainerID == c.id && s.HostID == c.host
 		switch {
+		case w.procOf(c.host).gone: // Nobody can do anything about it.
 		case c.phase == running && !(named && s.State == reducer.StateReady):
 			w.violate(c.program, "%s of attempt %d runs, and the program is %s in %q", c.id, c.attempt, s.State, s.ContainerID)
 		case c.phase != running && !(named && s.State == reducer.StateError):
@@ -177,8 +204,14 @@ func (w *World) checkContainers() {
 	}
 	for _, id := range w.ids {
 		s := w.truth(id).at.State
-		if c := w.docker.find(s.ContainerID); s.State == reducer.StateReady && (c == nil || c.phase != running) {
+		if s.State != reducer.StateReady {
+			continue
+		}
+		if c := w.docker.find(s.ContainerID); c == nil || c.phase != running {
 			w.violate(id, "is Ready in %q, which does not run", s.ContainerID)
+		}
+		if w.procOf(s.HostID).gone {
+			w.violate(id, "is Ready on %s, which is gone", s.HostID)
 		}
 	}
 }

@@ -20,36 +20,11 @@ type client struct {
 	w *World
 }
 
-// call is one call through an interface: others may go on before it, and faults strike.
-func (w *World) call(op string, id events.ProgramID, do func() error) error {
-	w.pause()
-	w.calls++
-	if w.cfg.plan != nil {
-		w.plannedUser()
-	}
-	f := w.callFault()
-	w.tracef("%s %s: %s %s%s", w.current.proc.name, w.current.name, op, shortProgram(id), f)
-	switch f {
-	case crashBefore:
-		panic(crashed{})
-	case failBefore:
-		return errFault
-	}
-	err := do()
-	switch f {
-	case crashAfter:
-		panic(crashed{})
-	case failAfter:
-		return errFault
-	}
-	return err
-}
-
 // Read may give less than there is, as a replica that lags does.
 func (c client) Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error] {
 	return func(yield func(events.Stored, error) bool) {
 		var log []events.Stored
-		err := c.w.call("read", id, func() error {
+		err := c.w.busCall(ctx, "read", id, func() error {
 			for stored, err := range c.Memory.Read(ctx, id, after) {
 				if err != nil {
 					return err
@@ -64,8 +39,10 @@ func (c client) Read(ctx context.Context, id events.ProgramID, after uint64) ite
 		}
 		if n := len(log); n > 0 && c.w.faulty && c.w.oneIn(50) {
 			log = log[:n-1-c.w.pick(n)]
-			c.w.faults++
-			c.w.tracef("%s: that read lags", c.w.current.proc.name)
+			c.w.lags("read")
+		}
+		if d := c.w.current.delivery; c.w.cfg.Hooks.StaleLog && d != nil && c.w.current.proc.exec != nil {
+			log = log[:min(len(log), int(d.Seq))]
 		}
 		for _, stored := range log {
 			if !yield(stored, nil) {
@@ -76,8 +53,16 @@ func (c client) Read(ctx context.Context, id events.ProgramID, after uint64) ite
 }
 
 func (c client) Append(ctx context.Context, id events.ProgramID, ev events.Event, key string) (seq uint64, err error) {
-	err = c.w.call("append "+string(ev.Type()), id, func() error {
-		seq, err = c.Memory.Append(ctx, id, ev, key)
+	lost, isLoss := ev.(events.HostLost)
+	if isLoss {
+		c.w.checkLoss(id, lost.HostID)
+	}
+	err = c.w.busCall(ctx, "append "+string(ev.Type()), id, func() error {
+		before := c.w.truth(id).at
+		seq, err = c.Memory.Append(background, id, ev, key)
+		if isLoss && err == nil && seq > before.Seq {
+			c.w.noteLoss(before.State, lost.HostID)
+		}
 		return err
 	})
 	if err == nil {
@@ -87,13 +72,13 @@ func (c client) Append(ctx context.Context, id events.ProgramID, ev events.Event
 }
 
 func (c client) PublishEffects(ctx context.Context, m effects.Message) error {
-	return c.w.call("publish "+m.Key()[len(m.ProgramID):]+" "+string(m.Effects[0].Type()), m.ProgramID, func() error {
-		return c.Memory.PublishEffects(ctx, m)
+	return c.w.busCall(ctx, "publish "+m.Key()[len(m.ProgramID):]+" "+string(m.Effects[0].Type()), m.ProgramID, func() error {
+		return c.Memory.PublishEffects(background, m)
 	})
 }
 
 func (c client) Load(ctx context.Context, id events.ProgramID) (cp reducer.Checkpoint, found bool, err error) {
-	err = c.w.call("load", id, func() error {
+	err = c.w.busCall(ctx, "load", id, func() error {
 		cp, found, err = c.Memory.Load(ctx, id)
 		return err
 	})
@@ -102,7 +87,7 @@ func (c client) Load(ctx context.Context, id events.ProgramID) (cp reducer.Check
 
 func (c client) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error {
 	id := cp.State.ID
-	return c.w.call("save", id, func() error {
+	return c.w.busCall(ctx, "save", id, func() error {
 		if old := c.w.old[id]; len(old) == 0 || old[len(old)-1] != cp {
 			c.w.old[id] = append(old, cp)
 		}
@@ -111,18 +96,18 @@ func (c client) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) e
 }
 
 func (c client) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error] {
-	return list(c.w, "list checkpoints", c.Memory.Checkpoints(ctx, user))
+	return list(ctx, c.w, "list checkpoints", c.Memory.Checkpoints(ctx, user))
 }
 
 func (c client) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
-	return list(c.w, "list heads", c.Memory.Heads(ctx))
+	return list(ctx, c.w, "list heads", c.Memory.Heads(ctx))
 }
 
 // list is a listing: one call, which may fail in the middle.
-func list[T any](w *World, op string, all iter.Seq2[T, error]) iter.Seq2[T, error] {
+func list[T any](ctx context.Context, w *World, op string, all iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		if err := w.call(op, "", func() error { return nil }); err != nil {
+		if err := w.busCall(ctx, op, "", func() error { return nil }); err != nil {
 			yield(none, err)
 			return
 		}
@@ -139,10 +124,61 @@ func list[T any](w *World, op string, all iter.Seq2[T, error]) iter.Seq2[T, erro
 	}
 }
 
+func (c client) Head(ctx context.Context, id events.ProgramID) (head events.Head, err error) {
+	err = c.w.busCall(ctx, "head", id, func() error {
+		head, err = c.Memory.Head(ctx, id)
+		return err
+	})
+	return head, err
+}
+
+func (c client) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
+	return c.w.busCall(ctx, "drop checkpoint", id, func() error { return c.Memory.DropCheckpoint(ctx, id) })
+}
+
+func (c client) Beat(ctx context.Context, beat events.Heartbeat) error {
+	return c.w.busCall(ctx, "beat", "", func() error { return c.Memory.Beat(background, beat) })
+}
+
+// Hosts may lack some: a copy of the heartbeats that lags, or whose server was frozen.
+func (c client) Hosts(ctx context.Context) (hosts []events.Heartbeat, err error) {
+	err = c.w.busCall(ctx, "list hosts", "", func() error {
+		hosts, err = c.Memory.Hosts(ctx)
+		return err
+	})
+	if err == nil && len(hosts) > 0 && c.w.faulty && c.w.oneIn(10) {
+		hosts = hosts[:c.w.pick(len(hosts))]
+		c.w.lags("list of hosts")
+	}
+	return hosts, err
+}
+
+func (c client) HostAlive(ctx context.Context, host events.HostID) (alive bool, err error) {
+	err = c.w.busCall(ctx, "ask for "+string(host), "", func() error {
+		alive, err = c.Memory.HostAlive(ctx, host)
+		return err
+	})
+	return alive, err
+}
+
+func (c client) Withdraw(ctx context.Context, host events.HostID, before map[events.ProgramID]uint64) (n int, err error) {
+	err = c.w.busCall(ctx, "withdraw effects of "+string(host), "", func() error {
+		n, err = c.Memory.Withdraw(background, host, before)
+		return err
+	})
+	return n, err
+}
+
+func (w *World) lags(what string) {
+	w.faults++
+	w.current.lagged = true
+	w.tracef("%s: that %s lags", w.current.proc.name, what)
+}
+
 // Watch notes that there is news; the host tells the executor in the middle of its build.
-func (c client) Watch(_ context.Context, id events.ProgramID, fn func()) (stop func(), err error) {
+func (c client) Watch(ctx context.Context, id events.ProgramID, fn func()) (stop func(), err error) {
 	t := c.w.current
-	err = c.w.call("watch", id, func() error {
+	err = c.w.busCall(ctx, "watch", id, func() error {
 		t.watch = fn
 		stop = c.Memory.Notify(id, func() { t.news = true })
 		return nil

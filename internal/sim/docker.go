@@ -26,6 +26,7 @@ type container struct {
 	attempt  uint64
 	phase    phase
 	exitCode int
+	started  int // The step at which it was started.
 }
 
 // docker is a model of one daemon that all hosts share.
@@ -57,21 +58,22 @@ type host struct {
 func (h host) Execute(ctx context.Context, eff effects.Effect) events.Event {
 	switch e := eff.(type) {
 	case effects.EnsureProgramFolders:
-		return h.folders(e)
+		return h.folders(ctx, e)
 	case effects.BuildRuntime:
 		return h.build(ctx, e)
 	case effects.StartRuntime:
-		return h.start(e)
+		return h.start(ctx, e)
 	case effects.StopRuntime:
-		return h.stop(e)
+		return h.stop(ctx, e)
 	case effects.FetchRuntimeStatus:
-		return h.status(e)
+		return h.status(ctx, e)
 	}
 	return nil
 }
 
-func (h host) folders(e effects.EnsureProgramFolders) events.Event {
-	if err := h.w.call("make folders", e.ProgramID, func() error { return nil }); err != nil {
+func (h host) folders(ctx context.Context, e effects.EnsureProgramFolders) events.Event {
+	h.w.checkMayWork(h.w.current)
+	if err := h.w.dockerCall(ctx, "make folders", e.ProgramID, func() error { return nil }); err != nil {
 		return nil
 	}
 	if why := h.w.refusal("folders"); why != "" {
@@ -83,7 +85,7 @@ func (h host) folders(e effects.EnsureProgramFolders) events.Event {
 func (h host) build(ctx context.Context, e effects.BuildRuntime) events.Event {
 	t := h.w.current
 	for range 1 + h.w.pick(4) {
-		if err := h.w.call("build", e.ProgramID, func() error { return nil }); err != nil {
+		if err := h.w.dockerCall(ctx, "build", e.ProgramID, func() error { return nil }); err != nil {
 			return nil
 		}
 		if t.news {
@@ -100,13 +102,14 @@ func (h host) build(ctx context.Context, e effects.BuildRuntime) events.Event {
 	return events.BuildFinished{Success: true, ImageID: "image"}
 }
 
-func (h host) start(e effects.StartRuntime) events.Event {
-	own, failed := h.makeRoom(e)
+func (h host) start(ctx context.Context, e effects.StartRuntime) events.Event {
+	h.w.checkMayWork(h.w.current)
+	own, failed := h.makeRoom(ctx, e)
 	if failed != nil {
 		return failed.event
 	}
 	if own == "" {
-		err := h.w.call("create container", e.ProgramID, func() error {
+		err := h.w.dockerCall(ctx, "create container", e.ProgramID, func() error {
 			own = h.w.docker.create(e.ProgramID, h.id, e.Attempt)
 			return nil
 		})
@@ -125,7 +128,7 @@ func (h host) start(e effects.StartRuntime) events.Event {
 		h.w.docker.remove(own)
 		return events.StartFailed{Reason: why}
 	}
-	if err := h.w.call("start container "+own, e.ProgramID, func() error { return h.w.runContainer(own) }); err != nil {
+	if err := h.w.dockerCall(ctx, "start container "+own, e.ProgramID, func() error { return h.w.runContainer(own) }); err != nil {
 		return nil
 	}
 	return events.RuntimeStarted{ContainerID: own}
@@ -135,10 +138,10 @@ func (h host) start(e effects.StartRuntime) events.Event {
 type outcome struct{ event events.Event }
 
 // makeRoom removes the containers of earlier attempts, and returns the one of this attempt if it is there.
-func (h host) makeRoom(e effects.StartRuntime) (own string, failed *outcome) {
+func (h host) makeRoom(ctx context.Context, e effects.StartRuntime) (own string, failed *outcome) {
 	var others []string
 	late := false
-	err := h.w.call("list containers", e.ProgramID, func() error {
+	err := h.w.dockerCall(ctx, "list containers", e.ProgramID, func() error {
 		for _, c := range h.w.docker.containers {
 			switch {
 			case c.program != e.ProgramID || c.host != h.id:
@@ -159,16 +162,16 @@ func (h host) makeRoom(e effects.StartRuntime) (own string, failed *outcome) {
 		return "", &outcome{events.StartFailed{Reason: "a later attempt is there already"}}
 	}
 	for _, id := range others {
-		if !h.end(id, e.ProgramID) {
+		if !h.end(ctx, id, e.ProgramID) {
 			return "", &outcome{}
 		}
 	}
 	return own, nil
 }
 
-func (h host) stop(e effects.StopRuntime) events.Event {
+func (h host) stop(ctx context.Context, e effects.StopRuntime) events.Event {
 	var c *container
-	err := h.w.call("inspect "+e.ContainerID, e.ProgramID, func() error {
+	err := h.w.dockerCall(ctx, "inspect "+e.ContainerID, e.ProgramID, func() error {
 		c = h.w.docker.find(e.ContainerID)
 		return nil
 	})
@@ -183,15 +186,15 @@ func (h host) stop(e effects.StopRuntime) events.Event {
 	if why := h.w.refusal("stop"); why != "" {
 		return events.StopFinished{ContainerID: e.ContainerID, Error: why}
 	}
-	if !h.end(e.ContainerID, e.ProgramID) {
+	if !h.end(ctx, e.ContainerID, e.ProgramID) {
 		return nil
 	}
 	return events.StopFinished{ContainerID: e.ContainerID, Success: true}
 }
 
 // end stops a container and removes it; false when the daemon gave no answer on the way.
-func (h host) end(id string, program events.ProgramID) bool {
-	err := h.w.call("stop container "+id, program, func() error {
+func (h host) end(ctx context.Context, id string, program events.ProgramID) bool {
+	err := h.w.dockerCall(ctx, "stop container "+id, program, func() error {
 		if c := h.w.docker.find(id); c != nil && c.phase == running {
 			h.w.checkMayEnd(c)
 			h.w.endContainer(c, 143)
@@ -201,7 +204,7 @@ func (h host) end(id string, program events.ProgramID) bool {
 	if err != nil {
 		return false
 	}
-	return h.w.call("remove container "+id, program, func() error {
+	return h.w.dockerCall(ctx, "remove container "+id, program, func() error {
 		if c := h.w.docker.find(id); c != nil {
 			h.w.docker.remove(id)
 		}
@@ -209,9 +212,9 @@ func (h host) end(id string, program events.ProgramID) bool {
 	}) == nil
 }
 
-func (h host) status(e effects.FetchRuntimeStatus) events.Event {
+func (h host) status(ctx context.Context, e effects.FetchRuntimeStatus) events.Event {
 	var result events.Event
-	err := h.w.call("inspect "+e.ContainerID, "", func() error {
+	err := h.w.dockerCall(ctx, "inspect "+e.ContainerID, "", func() error {
 		switch c := h.w.docker.find(e.ContainerID); {
 		case c == nil:
 			result = events.RuntimeExited{ContainerID: e.ContainerID, ExitCode: -1}
@@ -227,8 +230,8 @@ func (h host) status(e effects.FetchRuntimeStatus) events.Event {
 }
 
 // Containers implements executor.Host.
-func (h host) Containers(context.Context) (all []effects.Container, err error) {
-	err = h.w.call("list containers", "", func() error {
+func (h host) Containers(ctx context.Context) (all []effects.Container, err error) {
+	err = h.w.dockerCall(ctx, "list containers", "", func() error {
 		for _, c := range h.w.docker.containers {
 			if c.host == h.id {
 				all = append(all, c.seen())
@@ -244,15 +247,20 @@ func (c *container) seen() effects.Container {
 }
 
 // Adopt implements executor.Host.
-func (h host) Adopt(_ context.Context, c effects.Container) error {
-	return h.w.call("adopt "+c.ID, c.ProgramID, func() error { return nil })
+func (h host) Adopt(ctx context.Context, c effects.Container) error {
+	return h.w.dockerCall(ctx, "adopt "+c.ID, c.ProgramID, func() error { return nil })
 }
 
 // Exits implements executor.Host. The scheduler hands exits on itself.
 func (h host) Exits(context.Context, func(), func(effects.Container)) error { return errFault }
 
-// Describe implements executor.Host. Nobody asks.
-func (h host) Describe(context.Context) events.Heartbeat { return events.Heartbeat{} }
+// Describe implements executor.Host.
+func (h host) Describe(ctx context.Context) (beat events.Heartbeat) {
+	if err := h.w.dockerCall(ctx, "describe", "", func() error { return nil }); err != nil {
+		beat.Problem = err.Error()
+	}
+	return beat
+}
 
 func (d *docker) create(program events.ProgramID, host events.HostID, attempt uint64) string {
 	d.made++
@@ -261,19 +269,23 @@ func (d *docker) create(program events.ProgramID, host events.HostID, attempt ui
 	return c.id
 }
 
-// runContainer starts a container that was made, and checks that its program has no other.
+// runContainer starts a container, again if it has ended, and checks that its program has no other, except where the host of one is
+// lost.
 func (w *World) runContainer(id string) error {
 	c := w.docker.find(id)
 	if c == nil {
 		return errFault
 	}
+	if c.phase == running {
+		return nil
+	}
+	c.phase, c.started = running, w.steps
 	for _, other := range w.docker.containers {
-		if other != c && other.program == c.program && other.phase == running {
+		if other != c && other.program == c.program && other.phase == running && !w.isLost(c) && !w.isLost(other) {
 			w.violate(c.program, "has two running containers: %s of attempt %d on %s, and %s of attempt %d on %s",
 				other.id, other.attempt, other.host, c.id, c.attempt, c.host)
 		}
 	}
-	c.phase = running
 	if w.faulty && w.oneIn(20) {
 		w.fault("%s exits at once", id)
 		w.explain[id] = true
@@ -285,6 +297,10 @@ func (w *World) runContainer(id string) error {
 // endContainer lets a container end, and tells the executor of its host, if that listens.
 func (w *World) endContainer(c *container, code int) {
 	c.phase, c.exitCode = ended, code
+	if w.faulty && w.oneIn(4) {
+		w.fault("nobody is told that %s ended", c.id)
+		return
+	}
 	for _, p := range w.procs {
 		if p.host == c.host && p.alive && p.compared {
 			p.exits = append(p.exits, c.id)

@@ -16,6 +16,9 @@ const (
 	failAfter   callFault = " DONE, NO ANSWER"
 	crashBefore callFault = " CRASH BEFORE"
 	crashAfter  callFault = " CRASH AFTER"
+	hangBefore  callFault = " HANGS, NOT DONE"
+	hangAfter   callFault = " DONE, HANGS"
+	failLate    callFault = " HANGS, DONE LATER"
 )
 
 func (w *World) callFault() callFault {
@@ -26,7 +29,7 @@ func (w *World) callFault() callFault {
 		return none
 	}
 	w.faults++
-	return []callFault{failBefore, failAfter, failAfter, crashBefore, crashAfter}[w.pick(5)]
+	return w.climate.callKinds[w.pick(len(w.climate.callKinds))]
 }
 
 // fault notes a fault of the world.
@@ -37,7 +40,7 @@ func (w *World) fault(format string, args ...any) {
 
 // refusal is why Docker or the disk refuses an effect, in words that checks know again; "" is that it does not.
 func (w *World) refusal(what string) string {
-	if !w.faulty || !w.oneIn(25) {
+	if !w.faulty || !w.oneIn(12) {
 		return ""
 	}
 	w.fault("%s is refused", what)
@@ -58,6 +61,10 @@ const (
 	exit
 	removedByHand
 	forgery
+	cutOff
+	cutOff2 // Twice as often: it begins most of what hosts go through.
+	dockerAway
+	serverAway
 	worldFaults // How many there are.
 )
 
@@ -89,17 +96,26 @@ func (w *World) worldFault(f worldFault) {
 		w.removeAny()
 	case forgery:
 		w.forge(id)
+	case cutOff, cutOff2:
+		w.cutOffAny()
+	case dockerAway:
+		w.dockerAwayAny()
+	case serverAway:
+		if !w.serverAway {
+			w.fault("the server is away")
+			w.serverLeaves()
+		}
 	}
 }
 
-// restartServer loses what is in the server's memory. Some processes notice at once that the connection was away, and look for
-// what they missed; the others do so when their timer goes off.
+// restartServer loses what is in the server's memory.
 func (w *World) restartServer() {
 	w.fault("the server restarts")
-	w.mem.Restart()
-	for _, p := range w.procs {
-		p.dueCheck = p.dueCheck || p.alive && w.oneIn(2)
+	if !w.serverAway {
+		w.serverLeaves()
 	}
+	w.mem.Restart()
+	w.serverReturns()
 }
 
 func (w *World) crashAny() {
@@ -157,7 +173,7 @@ func (w *World) removeAny() {
 
 // forge publishes an effects message that nobody decided: any event of the program, to any queue.
 func (w *World) forge(id events.ProgramID) {
-	seq := 1 + uint64(w.pick(int(w.truth(id).at.Seq)))
+	seq := 1 + uint64(w.pick(int(w.truth(id).at.Seq)+2)) // Also one that the log does not have.
 	to := events.HostID("")
 	if p := w.procs[w.pick(len(w.procs))]; p.host != "" {
 		to = p.host

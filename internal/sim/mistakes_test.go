@@ -45,15 +45,22 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 
 func mistakes() map[string]Hooks {
 	return map[string]Hooks{
-		"work is acknowledged before it is done":       {AckFirst: true},
-		"work that failed is acknowledged":             {AckFailed: true},
-		"no sweep":                                     {NoSweep: true},
-		"no comparison but at the start":               {NoCompare: true},
-		"checkpoints are saved before effects go out":  {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return &saveFirst{Bus: b} }},
-		"a publication that failed counts":             {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return heedless{b} }},
-		"checkpoints that claim too much are believed": {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return believer{b} }},
-		"effects of a placed program go to any host":   {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return misplaced{b} }},
-		"a sweep lists nothing":                        {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return headless{b} }},
+		"work is acknowledged before it is done":            {AckFirst: true},
+		"work that failed is acknowledged":                  {AckFailed: true},
+		"no sweep":                                          {NoSweep: true},
+		"no comparison but at the start":                    {NoCompare: true},
+		"checkpoints are saved before effects go out":       {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return &saveFirst{Bus: b} }},
+		"a publication that failed counts":                  {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return heedless{b} }},
+		"checkpoints that claim too much are believed":      {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return believer{b} }},
+		"effects of a placed program go to any host":        {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return misplaced{b} }},
+		"nobody looks after the hosts":                      {NoWatch: true},
+		"hosts work before they compare":                    {NeverAway: true},
+		"effects of a lost host run late":                   {StaleLog: true, HostBus: func(b supervisor.HostBus) supervisor.HostBus { return lenient{b} }},
+		"hosts are declared lost without asking the leader": {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return believing{b} }},
+		"a host is declared lost again and again":           {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return repeating{b} }},
+		"an answer that does not come is a lost host":       {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return impatient{b} }},
+		"hosts keep what was theirs when they were lost":    onHost(func(h host, base executor.Host) executor.Host { return clinging{base, h} }),
+		"a sweep lists nothing":                             {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return headless{b} }},
 		"results say no attempt and no host": executorBus(func(_ events.ProgramID, ev *events.Event, _ *string) {
 			*ev = events.WithOrigin(*ev, events.Origin{})
 		}),
@@ -135,6 +142,48 @@ func (b misplaced) PublishEffects(ctx context.Context, m effects.Message) error 
 		m.Effects[0] = start
 	}
 	return b.Bus.PublishEffects(ctx, m)
+}
+
+// believing takes every list of hosts for complete.
+type believing struct{ supervisor.HostBus }
+
+func (believing) HostAlive(context.Context, events.HostID) (bool, error) { return false, nil }
+
+type repeating struct{ supervisor.HostBus }
+
+func (b repeating) Append(ctx context.Context, id events.ProgramID, ev events.Event, _ string) (uint64, error) {
+	return b.HostBus.Append(ctx, id, ev, "")
+}
+
+// lenient leaves in the queues what waits for a lost host.
+type lenient struct{ supervisor.HostBus }
+
+func (lenient) Withdraw(context.Context, events.HostID, map[events.ProgramID]uint64) (int, error) {
+	return 0, nil
+}
+
+type impatient struct{ supervisor.HostBus }
+
+func (b impatient) HostAlive(ctx context.Context, host events.HostID) (bool, error) {
+	alive, err := b.HostBus.HostAlive(ctx, host)
+	if err != nil {
+		return false, nil
+	}
+	return alive, nil
+}
+
+// clinging does not show containers of programs that were on the host when it was lost.
+type clinging struct {
+	executor.Host
+	h host
+}
+
+func (b clinging) Containers(ctx context.Context) ([]effects.Container, error) {
+	all, err := b.Host.Containers(ctx)
+	return slices.DeleteFunc(all, func(c effects.Container) bool {
+		_, lost := b.h.w.lost[place{c.ProgramID, b.h.id}]
+		return lost
+	}), err
 }
 
 type headless struct{ supervisor.Bus }
@@ -234,7 +283,7 @@ func (b wasteful) Execute(ctx context.Context, eff effects.Effect) events.Event 
 		return b.Host.Execute(ctx, eff)
 	}
 	id := b.h.w.docker.create(e.ProgramID, b.h.id, e.Attempt)
-	if b.h.w.call("start another "+id, e.ProgramID, func() error { return b.h.w.runContainer(id) }) != nil {
+	if b.h.w.dockerCall(ctx, "start another "+id, e.ProgramID, func() error { return b.h.w.runContainer(id) }) != nil {
 		return nil
 	}
 	return events.RuntimeStarted{ContainerID: id}
@@ -256,7 +305,7 @@ func (b untidy) Execute(ctx context.Context, eff effects.Effect) events.Event {
 		}
 	}
 	id := b.h.w.docker.create(e.ProgramID, b.h.id, e.Attempt)
-	if b.h.w.call("start "+id, e.ProgramID, func() error { return b.h.w.runContainer(id) }) != nil {
+	if b.h.w.dockerCall(ctx, "start "+id, e.ProgramID, func() error { return b.h.w.runContainer(id) }) != nil {
 		return nil
 	}
 	return events.RuntimeStarted{ContainerID: id}

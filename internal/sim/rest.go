@@ -13,6 +13,7 @@ func (w *World) rest() {
 		return
 	}
 	w.tracef("no more faults")
+	w.mendAll()
 	quiet := 0
 	for range maxRounds {
 		before := w.mark()
@@ -26,7 +27,7 @@ func (w *World) rest() {
 		}
 		if w.mark() != before || !w.drained() {
 			quiet = 0
-		} else if quiet++; quiet == 2 {
+		} else if quiet++; quiet == 3 {
 			return
 		}
 	}
@@ -35,9 +36,33 @@ func (w *World) rest() {
 
 func (w *World) startAll() {
 	for _, p := range w.procs {
-		if !p.alive {
+		if !p.alive && !p.gone {
 			w.start(p)
 		}
+	}
+}
+
+// mendAll brings back everything but, now and then, one host, which stays away: dead, or cut off with its containers.
+func (w *World) mendAll() {
+	gone := w.procs[w.pick(len(w.procs))]
+	gone.gone = gone.host != "" && w.cfg.Hosts > 1 && w.pick(2) == 0
+	if gone.gone && w.pick(2) == 0 {
+		w.tracef("%s stays dead", gone.name)
+		w.kill(gone)
+	} else if gone.gone {
+		w.tracef("%s stays cut off", gone.name)
+		gone.cut = true
+	}
+	if w.serverAway {
+		w.serverReturns()
+	}
+	for _, p := range w.procs {
+		p.dockerAway = false
+		if p.cut && !p.gone {
+			w.connect(p)
+		}
+	}
+	for w.arrive() {
 	}
 }
 
@@ -49,8 +74,23 @@ func (w *World) mark() mark {
 }
 
 func (w *World) drained() bool {
+	for _, t := range w.tasks {
+		if !t.proc.gone {
+			return false
+		}
+	}
+	return w.waiting() == 0
+}
+
+// waiting counts the messages in the queues, without those for a host that is gone.
+func (w *World) waiting() int {
 	wakes, effects := w.mem.Waiting()
-	return wakes == 0 && effects == 0
+	for _, p := range w.procs {
+		if p.gone {
+			effects -= w.mem.WaitingFor(p.host)
+		}
+	}
+	return wakes + effects
 }
 
 // finish does all the work that there is.
@@ -70,7 +110,7 @@ func (w *World) finish() bool {
 
 // roundOfTimers lets time pass until everything that waits is due, and one supervisor sweep and every executor compare.
 func (w *World) roundOfTimers() {
-	w.now = w.now.Add(31 * time.Second)
+	w.pass(31 * time.Second)
 	swept := false
 	for _, p := range w.procs {
 		if p.host != "" || !swept {

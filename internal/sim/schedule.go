@@ -11,6 +11,9 @@ import (
 // chaos lets everything happen for one epoch.
 func (w *World) chaos() {
 	w.faulty = true
+	for _, p := range w.procs {
+		p.gone = false
+	}
 	for range w.cfg.Steps {
 		w.step()
 		if w.violation != nil {
@@ -24,14 +27,24 @@ func (w *World) chaos() {
 // have one kind of fault only, and so on: what is rare on the average happens often in some run.
 type climate struct {
 	run, take, user, time, start, timer, fault int // In proportion to one another.
+	mend                                       int // What is cut off, away or late comes back.
 	callFaults                                 int // One call in so many has a fault.
+	callKinds                                  []callFault
 	faults                                     []worldFault
 }
 
 func (w *World) newClimate() climate {
 	c := climate{
 		run: 20 + w.pick(60), take: 5 + w.pick(30), user: 1 + w.pick(12), time: w.pick(6), start: 1 + w.pick(8),
-		timer: w.pick(5), fault: w.pick(6), callFaults: 10 + w.pick(100),
+		timer: w.pick(5), fault: 1 + w.pick(10), mend: 4 + w.pick(16), callFaults: 5 + w.pick(60),
+	}
+	for _, kind := range []callFault{failBefore, failAfter, crashBefore, crashAfter, hangBefore, hangAfter, failLate} {
+		if w.pick(3) == 0 {
+			c.callKinds = append(c.callKinds, kind)
+		}
+	}
+	if len(c.callKinds) == 0 {
+		c.callKinds = []callFault{failAfter, crashAfter}
 	}
 	for f := range worldFaults {
 		if w.oneIn(2) {
@@ -45,7 +58,7 @@ func (w *World) newClimate() climate {
 func (w *World) step() {
 	w.steps++
 	c := w.climate
-	n := w.pick(c.run + c.take + c.user + c.time + c.start + c.timer + c.fault)
+	n := w.pick(c.run + c.take + c.user + c.time + c.start + c.timer + c.mend + c.fault)
 	happens := func(weight int) bool { n -= weight; return n < 0 }
 	switch {
 	case happens(c.run):
@@ -62,17 +75,26 @@ func (w *World) step() {
 		w.startAny()
 	case happens(c.timer):
 		w.timer()
+	case happens(c.mend):
+		w.mendAny()
 	case len(c.faults) > 0:
 		w.worldFault(c.faults[w.pick(len(c.faults))])
 	}
 }
 
+// runAny lets one task go on that does not hang; false when there is none.
 func (w *World) runAny() bool {
 	if len(w.tasks) == 0 {
 		return false
 	}
-	w.run(w.tasks[w.pick(len(w.tasks))])
-	return true
+	from := w.pick(len(w.tasks))
+	for i := range w.tasks {
+		if t := w.tasks[(from+i)%len(w.tasks)]; !w.hangs(t) {
+			w.run(t)
+			return true
+		}
+	}
+	return false
 }
 
 // takeAny lets a process take work, beginning at a random one; false when there is none.
@@ -91,8 +113,11 @@ func (w *World) takeWake(p *proc) bool {
 	if w.checkDue(p) {
 		return true
 	}
+	if w.lookDue(p) {
+		return true
+	}
 	const workers = 2
-	if w.count(p, 'w') >= workers || !w.mem.PeekWake() {
+	if w.unreachable(p, theBus) || w.count(p, 'w') >= workers || !w.mem.PeekWake() {
 		return false
 	}
 	d, _ := w.mem.TakeWake()
@@ -119,27 +144,44 @@ func (w *World) checkDue(p *proc) bool {
 	if w.cfg.Hooks.NoCompare && p.compared {
 		return false
 	}
+	var t *task
 	tried := false
-	w.spawn(p, "compare", "check", nil, func() (err error) { tried, err = p.exec.Compare(background); return err }, func(error) {
+	t = w.spawn(p, "compare", "check", nil, func() (err error) { tried, err = p.exec.Compare(background); return err }, func(err error) {
+		if tried {
+			p.tried, p.lagged = t.began, t.lagged
+		}
+		if err == nil {
+			w.checkBack(t)
+		}
 		if !p.compared {
 			// Until the first comparison has tried every container no work is taken and no exit is heard of; once it has, exits
 			// are heard of from then on, and another comparison finds those in between.
-			p.compared, p.dueCheck = tried, true
+			if p.compared, p.dueCheck = tried, tried; tried {
+				w.resume(p)
+			}
 		}
 	})
 	return true
 }
 
+// takeEffects lets an executor begin something: mostly a comparison first that is due, as loops that go on side by side may.
 func (w *World) takeEffects(p *proc) bool {
-	if w.checkDue(p) {
-		return true
+	if !p.compared || w.pick(3) > 0 {
+		return w.checkDue(p) || p.compared && w.takeWork(p)
 	}
-	if !p.compared {
-		return false
-	}
+	return w.takeWork(p) || w.checkDue(p)
+}
+
+func (w *World) takeWork(p *proc) bool {
 	if len(p.exits) > 0 {
 		w.settleExit(p)
 		return true
+	}
+	if w.resumeNext(p) {
+		return true
+	}
+	if w.unreachable(p, theBus) {
+		return false
 	}
 	for _, q := range []struct {
 		host  events.HostID
@@ -161,9 +203,36 @@ func (w *World) takeEffects(p *proc) bool {
 }
 
 // lockKey is what an executor does one at a time: the effects of one class of a program. Where a message was forged, that need
-// not be the class of its queue.
+// not be the class of its queue, nor need there be such an event.
 func (w *World) lockKey(id events.ProgramID, seq uint64) string {
+	if seq > uint64(len(w.truth(id).log)) {
+		return string(id)
+	}
 	return string(id) + "/" + string(effects.Class(w.truth(id).log[seq-1].Effects))
+}
+
+// resume begins to look for what the predecessor of an executor left undone.
+func (w *World) resume(p *proc) {
+	w.spawn(p, "resume", "", nil, func() error {
+		undone, err := p.exec.Leftovers(background)
+		p.undone = undone
+		return err
+	}, func(error) {})
+}
+
+func (w *World) resumeNext(p *proc) bool {
+	if len(p.undone) == 0 {
+		return false
+	}
+	next := p.undone[0]
+	key := w.lockKey(next.ProgramID, next.Seq)
+	if w.busy(p, key) {
+		return false
+	}
+	p.undone = p.undone[1:]
+	w.tracef("%s resumes %s/%d", p.name, shortProgram(next.ProgramID), next.Seq)
+	w.spawn(p, "effects", key, nil, func() error { return p.exec.Handle(background, next.ProgramID, next.Seq) }, func(error) {})
+	return true
 }
 
 func (w *World) settleExit(p *proc) {
@@ -184,15 +253,18 @@ func (w *World) work(p *proc, name, key string, d bustest.Delivery, handle func(
 	}
 	w.tracef("%s takes %s %s/%d, delivery %d", p.name, name, shortProgram(d.ProgramID), d.Seq, d.Delivered)
 	w.spawn(p, name, key, &d, handle, func(err error) {
+		answer := d.Ack
+		if err != nil && !w.cfg.Hooks.AckFailed {
+			answer = func() { d.Nak(min(250*time.Millisecond<<min(d.Delivered-1, 10), 30*time.Second)) }
+		}
 		switch {
-		case err == nil || w.cfg.Hooks.AckFailed:
-			if w.faulty && w.oneIn(60) {
-				w.fault("an acknowledgement is lost")
-				return
-			}
-			d.Ack()
+		case w.unreachable(p, theBus) && w.pick(2) == 0, w.faulty && w.oneIn(60):
+			w.fault("an answer of %s is lost", p.name)
+		case w.unreachable(p, theBus), w.faulty && w.oneIn(40):
+			w.fault("an answer of %s comes late", p.name) // Perhaps when another works on the message.
+			w.late = append(w.late, late{what: name + " answered", of: p, do: answer})
 		default:
-			d.Nak(min(250*time.Millisecond<<min(d.Delivered-1, 10), 30*time.Second))
+			answer()
 		}
 	})
 }
@@ -225,12 +297,12 @@ func (w *World) publish(id events.ProgramID, ev events.Event) {
 	w.acked = append(w.acked, acknowledged{id: id, seq: seq, typ: ev.Type()})
 }
 
-// passTime lets the clock go on. Most of the work under way tells the server that it is; the rest was cut off for so long.
+// passTime lets the clock go on. Most of the work under way tells the server that it is.
 func (w *World) passTime() {
 	by := []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second, 31 * time.Second, 11 * time.Minute}[min(w.pick(5), w.pick(6))]
-	w.now = w.now.Add(by)
+	w.pass(by)
 	for _, t := range w.tasks {
-		if t.delivery != nil && (!w.faulty || !w.oneIn(8)) {
+		if t.delivery != nil && !w.unreachable(t.proc, theBus) && (!w.faulty || !w.oneIn(8)) {
 			t.delivery.Progress()
 		}
 	}

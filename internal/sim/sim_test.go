@@ -16,7 +16,8 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "run this seed only")
-	seeds = flag.Int("seeds", usual(80, 5), "how many fixed seeds to run, beginning at 1")
+	seeds = flag.Int("seeds", usual(80, 5), "how many seeds to run, beginning at -first")
+	first = flag.Uint64("first", 1, "the first of the seeds")
 	fresh = flag.Duration("fresh", usual(4*time.Second, time.Second), "how long to go on with seeds that nobody has tried")
 	trace = flag.Bool("trace", false, "with -seed, show the whole trace")
 )
@@ -50,15 +51,18 @@ func TestSeeds(t *testing.T) {
 		}
 	}
 	for n := range *seeds {
-		run(uint64(n + 1))
+		run(*first + uint64(n))
 	}
-	first := rand.Uint64() >> 16
-	n := uint64(0)
-	for until := time.Now().Add(*fresh); time.Now().Before(until) && !t.Failed(); n++ {
-		run(first + n)
+	t.Logf("seeds %d to %d", *first, *first+uint64(*seeds)-1)
+	if *fresh > 0 {
+		from, n := rand.Uint64()>>16, uint64(0)
+		for until := time.Now().Add(*fresh); time.Now().Before(until); n++ {
+			run(from + n)
+		}
+		t.Logf("fresh seeds %d to %d", from, from+n-1)
 	}
-	t.Logf("seeds 1 to %d and, fresh, %d to %d; %d steps, %d faults, %d events; each run twice, %.0f steps/s",
-		*seeds, first, first+n-1, steps, faults, events, 2*float64(steps)/time.Since(began).Seconds())
+	t.Logf("%d steps, %d faults, %d events; each run twice, %.0f steps/s",
+		steps, faults, events, 2*float64(steps)/time.Since(began).Seconds())
 }
 
 // report fails the test with a violation, its seed, and what led to it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
 )
@@ -22,14 +24,17 @@ type task struct {
 	delivery *bustest.Delivery // What it works on, nil for a timer's.
 	news     bool              // The program that a build watches has news.
 	watch    func()
+	until    time.Time // While it hangs in a call: when that ends.
+	began    int       // The step at which it began.
+	lagged   bool      // Something that it read was not up to date.
 }
 
 // crashed is what a task panics with when its process dies: nothing of it goes on.
 type crashed struct{}
 
 // spawn begins work. done gets its result, unless the process dies.
-func (w *World) spawn(p *proc, name, key string, delivery *bustest.Delivery, work func() error, done func(error)) {
-	t := &task{name: name, proc: p, key: key, delivery: delivery}
+func (w *World) spawn(p *proc, name, key string, delivery *bustest.Delivery, work func() error, done func(error)) *task {
+	t := &task{name: name, proc: p, key: key, delivery: delivery, began: w.steps}
 	t.resume, t.abandon = iter.Pull(func(yield func(struct{}) bool) {
 		t.yield = yield
 		err := t.guard(work)
@@ -38,6 +43,7 @@ func (w *World) spawn(p *proc, name, key string, delivery *bustest.Delivery, wor
 		}
 	})
 	w.tasks = append(w.tasks, t)
+	return t
 }
 
 func (t *task) guard(work func() error) (err error) {
@@ -65,6 +71,15 @@ func (w *World) run(t *task) {
 	}
 }
 
+// runThrough lets a task go on until it has ended, or hangs.
+func (w *World) runThrough(t *task) {
+	for !w.hangs(t) && slices.Contains(w.tasks, t) {
+		w.run(t)
+	}
+}
+
+func (w *World) hangs(t *task) bool { return w.now.Before(t.until) }
+
 // pause is where a task stops at a call, until the scheduler lets it go on.
 func (w *World) pause() {
 	t := w.current
@@ -86,9 +101,11 @@ func (w *World) kill(p *proc) {
 	w.tasks = slices.DeleteFunc(w.tasks, func(t *task) bool { return t.proc == p })
 }
 
-// busy reports whether a process has a task of a key under way.
+// busy reports whether a process has a task of a key under way, or of one that includes it: a program's includes those of its classes.
 func (w *World) busy(p *proc, key string) bool {
-	return slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p && t.key == key })
+	return slices.ContainsFunc(w.tasks, func(t *task) bool {
+		return t.proc == p && t.key != "" && (strings.HasPrefix(t.key, key) || strings.HasPrefix(key, t.key))
+	})
 }
 
 func (w *World) count(p *proc, prefix byte) int {

@@ -34,19 +34,23 @@ type Config struct {
 func Small(seed uint64) Config {
 	return Config{
 		Seed: seed, Programs: 1 + int(seed%4), Hosts: 1 + int(seed/4%3), Supervisors: 1 + int(seed/12%2),
-		Steps: 300, Epochs: 3,
+		Steps: 500, Epochs: 3,
 	}
 }
 
 // Hooks let tests plant mistakes, to see that they are found. The zero value plants none.
 type Hooks struct {
 	SupervisorBus func(supervisor.Bus) supervisor.Bus
+	HostBus       func(supervisor.HostBus) supervisor.HostBus
 	ExecutorBus   func(executor.Bus) executor.Bus
 	Host          func(events.HostID, executor.Host, *World) executor.Host
 	NoSweep       bool // Supervisors never sweep.
 	NoCompare     bool // Executors compare at their start only.
 	AckFirst      bool // Work is acknowledged before it is done.
 	AckFailed     bool // Work that failed is acknowledged.
+	NoWatch       bool // Nobody looks after the hosts.
+	NeverAway     bool // Executors are not told that the bus was away.
+	StaleLog      bool // Executors read a log no further than the event that their message names.
 }
 
 // Result is what a run came to.
@@ -77,9 +81,26 @@ type proc struct {
 	alive    bool
 	sup      *supervisor.Supervisor
 	exec     *executor.Executor
-	compared bool     // An executor's first comparison has tried every container, so that it takes work.
-	dueCheck bool     // A sweep, or a comparison, is due.
-	exits    []string // Containers whose end an executor was told of.
+	watch    *supervisor.HostWatch
+	compared bool                // An executor's first comparison has tried every container, so that it takes work.
+	tried    int                 // The step at which its last comparison began that did.
+	dueCheck bool                // A sweep, or a comparison, is due.
+	dueLook  bool                // A look at the hosts is due.
+	dueBlind bool                // The connection was away, which its watch was not told yet.
+	undone   []executor.Leftover // Of its predecessor.
+	exits    []string            // Containers whose end an executor was told of.
+	lagged   bool                // Its last comparison saw less of the logs than there was.
+	since    int                 // Step since which it is there: when it started, or could reach the bus again.
+
+	machine
+}
+
+// machine is where a process runs. It stays as it is when the process starts anew.
+type machine struct {
+	cut          bool // It does not reach the bus.
+	dockerAway   bool // Its Docker does not answer.
+	compareBegan int  // The step at which its last comparison began that succeeded.
+	gone         bool // It stays away while the world comes to rest: dead, or cut off.
 }
 
 // World is everything in one run.
@@ -93,6 +114,13 @@ type World struct {
 	tasks   []*task
 	current *task
 	ids     []events.ProgramID
+
+	serverAway bool                   // Nobody reaches the bus.
+	serverBack time.Time              // Since when the bus is there.
+	cutShort   map[events.HostID]bool // Hosts that were there when the server went away the last time.
+	late       []late                 // Calls that are yet to take effect, though their callers have given up.
+	lost       map[place]loss         // Where programs were when their host was declared lost.
+	expired    map[events.HostID]int  // The last step at which a host was seen without a heartbeat.
 
 	climate   climate
 	faulty    bool // Faults strike.
@@ -108,6 +136,7 @@ type World struct {
 	old     map[events.ProgramID][]reducer.Checkpoint // Saved earlier, for the fault that brings one back.
 	explain map[string]bool                           // Containers that ended by a fault.
 	metrics metrics
+	quiet   *slog.Logger
 }
 
 type metrics struct {
@@ -137,10 +166,12 @@ func Run(cfg Config) Result {
 func newWorld(cfg Config) *World {
 	w := &World{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		lost: map[place]loss{}, cutShort: map[events.HostID]bool{}, expired: map[events.HostID]int{},
 		truths: map[events.ProgramID]*truth{}, old: map[events.ProgramID][]reducer.Checkpoint{}, explain: map[string]bool{},
 	}
 	w.climate = w.newClimate()
-	w.mem = bustest.NewMemory(bustest.Config{Now: func() time.Time { return w.now }})
+	w.mem = bustest.NewMemory(bustest.Config{Now: func() time.Time { return w.now }, HostTTL: hostTTL})
+	w.quiet = slog.New(slog.DiscardHandler)
 	reg := prometheus.NewRegistry()
 	w.metrics = metrics{sup: supervisor.NewMetrics(reg), exec: executor.NewMetrics(reg)}
 	for n := range cfg.Programs {
@@ -164,14 +195,20 @@ func newWorld(cfg Config) *World {
 	return w
 }
 
+// hostTTL is how long a heartbeat lasts, as in package bus.
+const hostTTL = 30 * time.Second
+
 // start starts a process, which begins with a sweep or a comparison.
 func (w *World) start(p *proc) {
 	w.tracef("%s starts", p.name)
-	*p = proc{name: p.name, host: p.host, alive: true, dueCheck: true}
+	*p = proc{name: p.name, host: p.host, alive: true, dueCheck: true, since: w.steps, machine: p.machine}
 	b := client{Memory: w.mem, w: w}
-	quiet := slog.New(slog.DiscardHandler)
 	if p.host == "" {
-		p.sup = supervisor.New(w.supervisorBus(b), p.name, quiet, w.metrics.sup)
+		p.sup = supervisor.New(w.supervisorBus(b), p.name, w.quiet, w.metrics.sup)
+		p.watch = supervisor.NewHostWatch(w.hostBus(b), hostTTL, w.quiet, w.now)
+		if !w.cfg.Hooks.NoWatch {
+			p.sup.UseHosts(p.watch, func() time.Time { return w.now })
+		}
 		return
 	}
 	var h executor.Host = host{w: w, id: p.host}
@@ -182,7 +219,16 @@ func (w *World) start(p *proc) {
 	if w.cfg.Hooks.ExecutorBus != nil {
 		eb = w.cfg.Hooks.ExecutorBus(b)
 	}
-	p.exec = executor.New(p.host, eb, h, executor.Options{BuildSlots: 2, RunSlots: 2}, quiet, w.metrics.exec)
+	opts := executor.Options{BuildSlots: 2, RunSlots: 2, WithTimeout: w.withTimeout}
+	p.exec = executor.New(p.host, eb, h, opts, w.quiet, w.metrics.exec)
+	w.beat(p)
+}
+
+func (w *World) hostBus(b supervisor.HostBus) supervisor.HostBus {
+	if w.cfg.Hooks.HostBus != nil {
+		return w.cfg.Hooks.HostBus(b)
+	}
+	return b
 }
 
 func (w *World) supervisorBus(b supervisor.Bus) supervisor.Bus {

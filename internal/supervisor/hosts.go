@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -34,16 +32,17 @@ type HostBus interface {
 // there. Every supervisor has one, and what several see at once is stored once, by its key. It is safe for concurrent use.
 //
 // A heartbeat that is not there proves nothing while nobody could send one: for one TTL after its start, and after each
-// reconnect, a watch declares nobody lost. Nor does the list of heartbeats prove anything: it may come from a copy of the bucket
-// that lags, or in which all have just expired because its server was frozen. So the leader is asked about each host that is
-// missing.
+// reconnect, a watch declares nobody lost. It may look before it is told of a reconnect, or have been frozen itself: a long time between
+// two looks counts as such. Nor does the list of heartbeats prove anything: it may come from a copy of the bucket that lags, or in
+// which all have just expired because its server was frozen. So the leader is asked about each host that is missing.
 type HostWatch struct {
 	bus HostBus
 	ttl time.Duration
 	log *slog.Logger
 
-	mu         sync.Mutex // Held while it declares, too: what is asked of the leader meanwhile would be asked again.
+	mu         sync.Mutex // Never held during a call to the bus, which may hang.
 	blindUntil time.Time
+	lastLook   time.Time // That was answered.
 	lastScan   time.Time
 	present    map[events.HostID]bool                        // At the last look; nil before the first.
 	obsolete   map[events.HostID]map[events.ProgramID]uint64 // Effects to withdraw: those of events before that of the loss.
@@ -52,7 +51,7 @@ type HostWatch struct {
 // NewHostWatch returns a watch. ttl is how long a heartbeat lasts; now is when the watch begins.
 func NewHostWatch(bus HostBus, ttl time.Duration, log *slog.Logger, now time.Time) *HostWatch {
 	return &HostWatch{
-		bus: bus, ttl: ttl, log: log, blindUntil: now.Add(ttl), obsolete: map[events.HostID]map[events.ProgramID]uint64{},
+		bus: bus, ttl: ttl, log: log, blindUntil: now.Add(ttl), lastLook: now, obsolete: map[events.HostID]map[events.ProgramID]uint64{},
 	}
 }
 
@@ -92,32 +91,53 @@ func (w *HostWatch) Look(ctx context.Context, now time.Time) (int, error) {
 		w.Blind(now) // Nothing is known, so nothing is concluded.
 		return 0, err
 	}
+	scan, blind := w.see(beats, now)
+	if blind {
+		return 0, nil
+	}
+	found := 0
+	if scan {
+		if found, err = w.declareAll(ctx); err != nil {
+			w.scanAgain()
+		}
+	}
+	return found, errors.Join(err, w.withdraw(ctx))
+}
+
+// see takes the result of a look, and says whether all programs are to be looked at, or nothing may be concluded yet.
+func (w *HostWatch) see(beats []events.Heartbeat, now time.Time) (scan, blind bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if now.Sub(w.lastLook) > w.ttl/2 {
+		w.blindUntil = now.Add(w.ttl)
+	}
+	w.lastLook = now
 	before := w.present
 	w.present = make(map[events.HostID]bool, len(beats))
 	for _, beat := range beats {
 		w.present[beat.HostID] = true
 	}
 	if now.Before(w.blindUntil) {
-		return 0, nil
+		w.lastScan = time.Time{} // Hosts that go meanwhile are not newly gone afterwards.
+		return false, true
 	}
 	if !w.newlyGone(before) && now.Sub(w.lastScan) < programsEvery {
-		return 0, w.withdraw(ctx)
+		return false, false
 	}
-	found, err := w.declareAll(ctx)
 	w.lastScan = now
-	if err != nil {
-		w.lastScan = time.Time{} // At the next look again.
-	}
-	return found, errors.Join(err, w.withdraw(ctx))
+	return true, false
+}
+
+// scanAgain lets the next look be one at all programs.
+func (w *HostWatch) scanAgain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lastScan = time.Time{}
 }
 
 // Check is Look for one program: one that was asked to start on a host which was lost long ago need not wait for it.
 func (w *HostWatch) Check(ctx context.Context, s reducer.ProgramState, now time.Time) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.present == nil || now.Before(w.blindUntil) {
+	if w.mayBeBack(s.HostID, now) {
 		return nil
 	}
 	lost, err := w.isLost(ctx, s)
@@ -125,6 +145,20 @@ func (w *HostWatch) Check(ctx context.Context, s reducer.ProgramState, now time.
 		return err
 	}
 	return errors.Join(w.declare(ctx, s), w.withdraw(ctx))
+}
+
+// mayBeBack reports whether nothing may be concluded yet of a host. One that was lost at the last look may be back since: the leader is
+// asked again.
+func (w *HostWatch) mayBeBack(host events.HostID, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.present == nil || now.Before(w.blindUntil) || now.Sub(w.lastLook) > w.ttl/2 {
+		return true
+	}
+	if !w.present[host] {
+		delete(w.present, host)
+	}
+	return false
 }
 
 func (w *HostWatch) newlyGone(before map[events.HostID]bool) bool {
@@ -161,18 +195,27 @@ func (w *HostWatch) isLost(ctx context.Context, s reducer.ProgramState) (bool, e
 	if s.HostID == "" || !s.State.NeedsHost() {
 		return false, nil
 	}
-	if alive, asked := w.present[s.HostID]; asked {
+	if alive, asked := w.known(s.HostID); asked {
 		return !alive, nil
 	}
 	alive, err := w.bus.HostAlive(ctx, s.HostID)
 	if err != nil {
 		return false, err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.present[s.HostID] = alive
 	if !alive {
 		w.log.Warn("a host is lost: it sends no heartbeat any more", "host", s.HostID)
 	}
 	return !alive, nil
+}
+
+func (w *HostWatch) known(host events.HostID) (alive, asked bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	alive, asked = w.present[host]
+	return alive, asked
 }
 
 func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
@@ -186,6 +229,8 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.obsolete[s.HostID] == nil {
 		w.obsolete[s.HostID] = map[events.ProgramID]uint64{}
 	}
@@ -196,15 +241,42 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 // withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this
 // process ends before, is dropped by whoever takes it, since the log does not await it.
 func (w *HostWatch) withdraw(ctx context.Context) error {
-	for _, host := range slices.Sorted(maps.Keys(w.obsolete)) {
-		n, err := w.bus.Withdraw(ctx, host, w.obsolete[host])
+	for {
+		host, before := w.takeObsolete()
+		if host == "" {
+			return nil
+		}
+		n, err := w.bus.Withdraw(ctx, host, before)
 		if err != nil {
+			w.putBack(host, before)
 			return err
 		}
-		delete(w.obsolete, host)
 		if n > 0 {
 			w.log.Info("withdrew effects that waited for a lost host", "host", host, "messages", n)
 		}
 	}
-	return nil
+}
+
+// takeObsolete takes what is to be withdrawn for one host; "" when there is nothing.
+func (w *HostWatch) takeObsolete() (host events.HostID, before map[events.ProgramID]uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.obsolete {
+		if host == "" || id < host {
+			host = id
+		}
+	}
+	before = w.obsolete[host]
+	delete(w.obsolete, host)
+	return host, before
+}
+
+// putBack undoes takeObsolete; of two losses of a program the later one counts.
+func (w *HostWatch) putBack(host events.HostID, before map[events.ProgramID]uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, seq := range w.obsolete[host] {
+		before[id] = max(before[id], seq)
+	}
+	w.obsolete[host] = before
 }

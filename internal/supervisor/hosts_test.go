@@ -54,17 +54,58 @@ func (b *hostBus) Withdraw(_ context.Context, _ events.HostID, before map[events
 
 func (b *hostBus) Reconnected(context.Context) <-chan struct{} { return nil }
 
-// A copy of the heartbeats that lags, or whose server was frozen, lists no host at all: that alone proves nothing.
-func TestHostWatchAsksTheLeaderBeforeItDeclares(t *testing.T) {
-	start := time.Now()
-	b := &hostBus{listed: []events.Heartbeat{{HostID: "h1"}}, alive: true}
-	watch := supervisor.NewHostWatch(b, time.Second, natstest.Log(t), start)
-	now := start.Add(2 * time.Second)
-	look := func() error {
-		now = now.Add(time.Minute)
+// newWatch returns a watch that is blind no more, and one look at a time.
+func newWatch(t *testing.T, b *hostBus) (look func() error) {
+	t.Helper()
+	const ttl = 2 * time.Second
+	now := time.Now()
+	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), now)
+	look = func() error {
+		now = now.Add(ttl / 2)
 		_, err := watch.Look(t.Context(), now)
 		return err
 	}
+	for range 3 {
+		if err := look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return look
+}
+
+// Found by the simulation: a server was away for longer than the TTL, and a watch looked before it was told that it had reconnected.
+func TestHostWatchIsBlindAfterALongTimeWithoutALook(t *testing.T) {
+	b := &hostBus{listed: []events.Heartbeat{{HostID: "h1"}}, alive: true}
+	const ttl = 2 * time.Second
+	start := time.Now()
+	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), start)
+	for _, step := range []struct {
+		at     time.Duration
+		listed bool
+		lost   int
+	}{
+		{1 * time.Second, true, 0},
+		{2 * time.Second, true, 0},
+		{9 * time.Second, false, 0},
+		{10 * time.Second, false, 0},
+		{11 * time.Second, false, 1}, // It was blind until then.
+	} {
+		if !step.listed {
+			b.listed, b.alive = nil, false
+		}
+		if _, err := watch.Look(t.Context(), start.Add(step.at)); err != nil {
+			t.Fatal(err)
+		}
+		if len(b.lost) != step.lost {
+			t.Errorf("after %s: declared lost %v, want %d", step.at, b.lost, step.lost)
+		}
+	}
+}
+
+// A copy of the heartbeats that lags, or whose server was frozen, lists no host at all: that alone proves nothing.
+func TestHostWatchAsksTheLeaderBeforeItDeclares(t *testing.T) {
+	b := &hostBus{listed: []events.Heartbeat{{HostID: "h1"}}, alive: true}
+	look := newWatch(t, b)
 	for _, step := range []struct {
 		name   string
 		listed []events.Heartbeat
@@ -92,13 +133,19 @@ func TestHostWatchWithdraws(t *testing.T) {
 	now := time.Now()
 	b := &hostBus{withdrawErr: errors.New("no answer")}
 	watch := supervisor.NewHostWatch(b, time.Second, natstest.Log(t), now)
-	now = now.Add(2 * time.Second)
+	for range 2 { // Too early to declare anything.
+		now = now.Add(time.Second * 2 / 5)
+		if _, err := watch.Look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(time.Second * 2 / 5)
 	if _, err := watch.Look(t.Context(), now); !errors.Is(err, b.withdrawErr) || len(b.lost) != 1 {
 		t.Fatalf("the look gives %v, and declared lost %v", err, b.lost)
 	}
 	b.withdrawErr = nil
 	for range 3 {
-		now = now.Add(time.Second)
+		now = now.Add(time.Second / 2)
 		if _, err := watch.Look(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +161,7 @@ func TestHostWatchWithdraws(t *testing.T) {
 // A program that has just come to wait for a host is looked at at once, with the same doubts as everybody.
 func TestHostWatchChecksOneProgram(t *testing.T) {
 	start := time.Now()
-	late := start.Add(time.Minute)
+	late := start.Add(6 * time.Second / 5)
 	state := func(s reducer.State, host events.HostID) reducer.ProgramState {
 		p := reducer.NewProgramState(onH1, onH1.Build())
 		p.State, p.HostID = s, host
@@ -136,14 +183,19 @@ func TestHostWatchChecksOneProgram(t *testing.T) {
 		{name: "the leader does not answer", looked: true, err: errors.New("no answer"), at: late, state: state(reducer.StateBuilding, "h1")},
 		{name: "too early", looked: true, at: start.Add(time.Second / 2), state: state(reducer.StateBuilding, "h1")},
 		{name: "nothing was looked at", at: late, state: state(reducer.StateBuilding, "h1")},
+		{name: "no look for long", looked: true, at: start.Add(time.Minute), state: state(reducer.StateBuilding, "h1")},
 		{name: "at rest", looked: true, at: late, state: state(reducer.StateStopped, "h1")},
 		{name: "on no host", looked: true, at: late, state: state(reducer.StateBuilding, "")},
 	} {
 		b := &hostBus{listed: c.listed, alive: c.alive, err: c.err}
 		watch := supervisor.NewHostWatch(b, time.Second, natstest.Log(t), start)
+		at := start
 		if c.looked {
-			if _, err := watch.Look(t.Context(), start); err != nil { // Too early to declare anything.
-				t.Fatal(err)
+			for range 3 { // Too early to declare anything.
+				if _, err := watch.Look(t.Context(), at); err != nil {
+					t.Fatal(err)
+				}
+				at = at.Add(2 * time.Second / 5)
 			}
 		}
 		if err := watch.Check(t.Context(), c.state, c.at); !errors.Is(err, c.err) || len(b.lost) != c.lost {

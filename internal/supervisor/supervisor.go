@@ -52,7 +52,8 @@ type Supervisor struct {
 	name    string
 	log     *slog.Logger
 	metrics *Metrics
-	hosts   *HostWatch // nil looks after no hosts.
+	hosts   *HostWatch       // nil looks after no hosts.
+	now     func() time.Time // The clock of hosts.
 }
 
 // New returns a supervisor. Its name tells it from others where they share a lease, so it must be unique.
@@ -60,8 +61,9 @@ func New(bus Bus, name string, log *slog.Logger, metrics *Metrics) *Supervisor {
 	return &Supervisor{bus: bus, name: name, log: log, metrics: metrics}
 }
 
-// UseHosts makes Reconcile ask a watch about the hosts of the programs that it moves. It is called before anything else.
-func (s *Supervisor) UseHosts(w *HostWatch) { s.hosts = w }
+// UseHosts makes Reconcile ask a watch about the hosts of the programs that it moves; now is the clock of both. It is called before
+// anything else.
+func (s *Supervisor) UseHosts(w *HostWatch, now func() time.Time) { s.hosts, s.now = w, now }
 
 // Run reconciles until ctx ends, and returns when everything in hand is done.
 func (s *Supervisor) Run(ctx context.Context) error {
@@ -134,7 +136,7 @@ func (s *Supervisor) checkHost(ctx context.Context, state reducer.ProgramState) 
 	if s.hosts == nil {
 		return
 	}
-	if err := s.hosts.Check(ctx, state, time.Now()); err != nil && ctx.Err() == nil {
+	if err := s.hosts.Check(ctx, state, s.now()); err != nil && ctx.Err() == nil {
 		s.log.Warn("cannot look after the host of a program now", "program", state.ID, "host", state.HostID, "error", err)
 	}
 }

@@ -53,7 +53,7 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 	}
 	loop := supervisor.New(b, o.Name, o.Log, supervisor.NewMetrics(o.Registry))
 	watch := supervisor.NewHostWatch(b, b.HostTTL(), o.Log, time.Now())
-	loop.UseHosts(watch)
+	loop.UseHosts(watch, time.Now)
 	requests, err := api.Start(nc, b, loop, api.Options{
 		Version: service.Version(), Metadata: o.Metadata, Log: o.Log, Metrics: api.NewMetrics(o.Registry), Quotas: o.Quotas,
 	})
