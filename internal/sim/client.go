@@ -96,6 +96,9 @@ func (c client) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) e
 }
 
 func (c client) Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error] {
+	if t := c.w.current; t.name == "compare" { // It has tried every container.
+		t.proc.tried, t.proc.lagged = t.began, t.lagged
+	}
 	return list(ctx, c.w, "list checkpoints", c.Memory.Checkpoints(ctx, user))
 }
 

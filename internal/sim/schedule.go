@@ -147,9 +147,6 @@ func (w *World) checkDue(p *proc) bool {
 	var t *task
 	tried := false
 	t = w.spawn(p, "compare", "check", nil, func() (err error) { tried, err = p.exec.Compare(background); return err }, func(err error) {
-		if tried {
-			p.tried, p.lagged = t.began, t.lagged
-		}
 		if err == nil {
 			w.checkBack(t)
 		}
