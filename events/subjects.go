@@ -23,6 +23,8 @@ const (
 	BucketHosts = "HERSH_HOSTS"
 	// BucketDrains is the KV bucket of hosts that are to take no new program.
 	BucketDrains = "HERSH_DRAINS"
+	// BucketDeleted is the KV bucket of programs that were deleted.
+	BucketDeleted = "HERSH_DELETED"
 	// BucketSources is the object store of source tarballs.
 	BucketSources = "HERSH_SOURCES"
 
@@ -95,6 +97,9 @@ func EventSubject(id ProgramID, typ Type) string {
 
 // EventSubjects are all events of a program.
 func EventSubjects(id ProgramID) string { return programSubject(prefixEvents, id) + "*" }
+
+// UserEventSubjects are all events of all programs of a user.
+func UserEventSubjects(user UserID) string { return prefixEvents + "." + string(user) + ".*.*" }
 
 // FeedSubject is where the server republishes the events of a program once they are stored; "*" for typ is all of them.
 func FeedSubject(id ProgramID, typ Type) string { return programSubject(prefixFeed, id) + string(typ) }

@@ -32,6 +32,7 @@ type flags struct {
 	RunSlots     int               `help:"Starts and stops at once." env:"HERSH_RUN_SLOTS" default:"4"`
 	Programs     int               `help:"Programs that are placed here at once, those at rest not counted; 0 is no bound." env:"HERSH_PROGRAMS" default:"0"`
 	Memory       int64             `help:"Memory that may be promised to programs by their limits, in MiB; 0 is no bound. Default: what the machine has." env:"HERSH_MEMORY" default:"-1"`
+	FenceAfter   time.Duration     `help:"For how long this host may be cut off from the bus before it ends its programs itself, at least 10s; 0 is for ever." env:"HERSH_FENCE_AFTER" default:"0"`
 	CPUs         float64           `name:"cpus" help:"Processors that may be promised to programs by their limits; 0 is no bound. Default: what the machine has." env:"HERSH_CPUS" default:"-1"`
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
@@ -45,6 +46,9 @@ type flags struct {
 	LogFormat string `help:"text or json." enum:"text,json" env:"HERSH_LOG_FORMAT" default:"text"`
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" env:"HERSH_LOG_LEVEL" default:"info"`
 }
+
+// leastFence is the least time after which a host that is cut off may be fenced: some heartbeats, each of which may be slow.
+const leastFence = 10 * time.Second
 
 func main() {
 	var f flags
@@ -74,6 +78,9 @@ func (f *flags) run() error {
 	if err != nil {
 		return err
 	}
+	if f.FenceAfter != 0 && f.FenceAfter < leastFence {
+		return fmt.Errorf("--fence-after %s is less than %s, and a heartbeat may take that long", f.FenceAfter, leastFence)
+	}
 	ctx, stop := service.UntilSignal(context.Background(), log)
 	defer stop()
 	err = f.serve(ctx, hostID, log)
@@ -101,7 +108,7 @@ func (f *flags) serve(ctx context.Context, hostID events.HostID, log *slog.Logge
 	closed := nc.StatusChanged(nats.CLOSED)
 	s, err := executord.Start(ctx, nc, executord.Options{
 		HostID: hostID, Dir: f.Dir, Runtime: f.Runtime, DockerHost: f.DockerHost, Fake: f.Fake,
-		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, Capacity: f.capacity(),
+		BuildSlots: f.BuildSlots, RunSlots: f.RunSlots, Capacity: f.capacity(), FenceAfter: f.FenceAfter,
 		BuildTimeout: f.BuildTimeout, BuildMemory: f.BuildMemory << 20, BuildNetwork: networkMode(f.BuildNetwork),
 		BuildCPUs: f.BuildCPUs, BuildCgroup: f.BuildCgroup, StateLimit: f.StateLimit << 20,
 		Labels: f.Label, Log: log, Registry: registry, Bus: bus.Options{Bind: f.Set()},

@@ -649,3 +649,58 @@ func TestShortIDs(t *testing.T) {
 		}
 	}
 }
+
+// What is left of a program goes altogether; that of others, and of other hosts, stays.
+func TestForget(t *testing.T) {
+	b := newBench(t)
+	h, other := b.handler(""), b.handler("", host.WithHostID(b.host+"-2"))
+	mine, kept := b.program(t, dockertest.Command("hang")), b.program(t, dockertest.Command("say", "kept", "hang"))
+	build := func(h *host.RealEffectHandler, id events.ProgramID) string {
+		t.Helper()
+		built, ok := h.Execute(t.Context(), buildEffect(id, 1)).(events.BuildFinished)
+		if !ok || !built.Success {
+			t.Fatalf("build gives %+v", built)
+		}
+		return built.ImageID
+	}
+	gone, stays, elsewhere := build(h, mine), build(h, kept), build(other, mine)
+	container := b.start(h, startEffect(kept, 1, stays))
+	remains := func(h *host.RealEffectHandler) []events.ProgramID {
+		t.Helper()
+		list, err := h.Remains(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if list := remains(h); !slices.Contains(list, mine) || !slices.Contains(list, kept) {
+		t.Errorf("the remains are %v, want both programs", list)
+	}
+	for range 2 {
+		if err := h.Forget(t.Context(), mine); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.docker.Has("/images/"+gone+"/json") || b.storage.ProgramExists(mine) {
+		t.Error("an image or a folder of the program is still there")
+	}
+	if !b.docker.Has("/images/"+elsewhere+"/json") || !b.docker.Has("/images/"+stays+"/json") || !b.storage.ProgramExists(kept) {
+		t.Error("something of another program or host is gone")
+	}
+	if list := remains(h); slices.Contains(list, mine) || !slices.Contains(list, kept) {
+		t.Errorf("the remains are %v, want the other program only", list)
+	}
+	if list := remains(other); !slices.Contains(list, mine) {
+		t.Errorf("the remains of the other host are %v, want the program that it built", list)
+	}
+
+	// The exit of a container that the host ended carries the reason.
+	if err := h.End(t.Context(), effects.Container{ID: container, ProgramID: kept, Attempt: 1}, "for a test"); err != nil {
+		t.Fatal(err)
+	}
+	b.waitDead(t, container)
+	want := events.RuntimeExited{ContainerID: container, ExitCode: 137, Reason: "for a test"}
+	if result := h.Execute(t.Context(), effects.FetchRuntimeStatus{ContainerID: container}); result != want {
+		t.Errorf("status gives %+v", result)
+	}
+}

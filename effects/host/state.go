@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/effects/storage"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -59,10 +60,17 @@ func (h *RealEffectHandler) holdState(ctx context.Context, c runtime.Container) 
 		}
 		return nil
 	}
+	return h.End(ctx, fromDocker(c), reason)
+}
+
+// End kills a container of this host and leaves it there, with its output and its exit code. Its exit carries the reason. One that
+// has ended is fine.
+func (h *RealEffectHandler) End(ctx context.Context, c effects.Container, reason string) error {
 	data, err := json.Marshal(endNote{ContainerID: c.ID, Reason: reason})
 	if err != nil {
 		return err
 	}
+	note := filepath.Join(h.storage.GetRuntimePath(c.ProgramID), endFileName)
 	// A disk that is full takes no note, and is the best of reasons to go on.
 	if err := replaceFile(note, data); err != nil {
 		h.log.Error("cannot note why a program is ended", "program", c.ProgramID, "container", c.ID, "reason", reason, "error", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -44,6 +45,22 @@ func (m *DockerManager) RemoveImages(
 		removed++
 	}
 	return removed, failed
+}
+
+// ProgramsWithImages returns the programs whose images a host built, sorted.
+func (m *DockerManager) ProgramsWithImages(ctx context.Context, hostID events.HostID) ([]events.ProgramID, error) {
+	found, err := m.images(ctx, hostFilter(hostID))
+	if err != nil {
+		return nil, fmt.Errorf("list images of host %q: %w", hostID, err)
+	}
+	var list []events.ProgramID
+	for _, summary := range found {
+		if summary.Labels[compose.LabelHost] == string(hostID) {
+			list = append(list, events.ProgramID(summary.Labels[compose.LabelProgram]))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
 }
 
 func (m *DockerManager) images(ctx context.Context, filter filters.Args) (found []image.Summary, err error) {

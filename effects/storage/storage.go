@@ -100,6 +100,27 @@ func (m *Manager) ProgramExists(id events.ProgramID) bool {
 	return err == nil && info.IsDir()
 }
 
+// Programs returns the programs that have a folder. What has no name that is safe is not theirs and is left out.
+func (m *Manager) Programs() ([]events.ProgramID, error) {
+	if m.err != nil {
+		return nil, fmt.Errorf("list programs: %w", m.err)
+	}
+	entries, err := os.ReadDir(m.base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list programs: %w", err)
+	}
+	var list []events.ProgramID
+	for _, entry := range entries {
+		if entry.IsDir() && isSafeID(entry.Name()) {
+			list = append(list, events.ProgramID(entry.Name()))
+		}
+	}
+	return list, nil
+}
+
 // EnsureProgramFolders makes the folders of a program that are not there, and sets the modes that matter.
 func (m *Manager) EnsureProgramFolders(id events.ProgramID) error {
 	root, err := m.ensure(id)

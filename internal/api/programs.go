@@ -170,8 +170,8 @@ func (s *Server) since(ctx context.Context, cp reducer.Checkpoint) (since time.T
 	return since, begun, nil
 }
 
-// delete removes a program that runs nowhere, or whose log is full, so that nobody can stop it any more. What was built or run of it
-// is removed by the hosts, which find it to be nobody's.
+// delete removes a program that runs nowhere, or whose log is full, so that nobody can stop it any more. What its hosts have of it goes
+// with their next comparison, or when they are back.
 func (s *Server) delete(ctx context.Context, user events.UserID, req wire.ProgramRequest) (wire.DeleteReply, error) {
 	cp, err := s.newest(ctx, user, req.ProgramID)
 	if err != nil {

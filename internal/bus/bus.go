@@ -23,8 +23,9 @@ const (
 	hostTTL          = 30 * time.Second // A host that says nothing for so long is lost.
 	hostMarkerTTL    = 10 * time.Minute // How long watchers can see that it was.
 	leaseTTL         = 45 * time.Second
-	maxSourceBytes   = 4 << 30 // All source tarballs. The server reserves it, so a small disk must have it.
-	maxUploadBytes   = 4 << 30 // Chunks of all uploads that are not complete.
+	deletedTTL       = 180 * 24 * time.Hour // A host that is away for longer keeps what it has of programs deleted meanwhile.
+	maxSourceBytes   = 4 << 30              // All source tarballs. The server reserves it, so a small disk must have it.
+	maxUploadBytes   = 4 << 30              // Chunks of all uploads that are not complete.
 	maxUploadAge     = time.Hour
 	apiTimeout       = 10 * time.Second
 )
@@ -153,6 +154,7 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 		{Bucket: events.BucketPrograms, Description: "checkpoints: the read model, a cache of the logs", Replicas: b.opts.Replicas},
 		{Bucket: events.BucketHosts, Description: "heartbeats of executors", TTL: b.opts.HostTTL, LimitMarkerTTL: hostMarkerTTL, Replicas: b.opts.Replicas},
 		{Bucket: events.BucketDrains, Description: "hosts that are to take no new program", Replicas: b.opts.Replicas},
+		{Bucket: events.BucketDeleted, Description: "programs that were deleted, for hosts to remove what they have of them", TTL: deletedTTL, Replicas: b.opts.Replicas},
 		{Bucket: events.BucketLeases, Description: "who does what only one needs to do", TTL: b.lease, LimitMarkerTTL: b.lease, Replicas: b.opts.Replicas},
 	}
 }

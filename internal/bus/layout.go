@@ -24,6 +24,8 @@ type Layout interface {
 	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	// Heads lists all programs and how far their logs go.
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
+	// Programs lists the programs of a user, by the word of the server's meta layer.
+	Programs(ctx context.Context, user events.UserID) ([]events.ProgramID, error)
 	// Remove deletes the log of the program. One that is gone is fine.
 	Remove(ctx context.Context, id events.ProgramID) error
 }
@@ -94,6 +96,22 @@ func (l perProgram) Heads(ctx context.Context) iter.Seq2[events.Head, error] {
 			yield(events.Head{}, fmt.Errorf("list program streams: %w", err))
 		}
 	}
+}
+
+func (l perProgram) Programs(ctx context.Context, user events.UserID) ([]events.ProgramID, error) {
+	ctx, cancel := context.WithCancel(ctx) // Ends the lister's goroutine in any case.
+	defer cancel()
+	var programs []events.ProgramID
+	names := l.js.StreamNames(ctx, jetstream.WithStreamListSubject(events.UserEventSubjects(user)))
+	for name := range names.Name() {
+		if id, ok := events.ParseProgramStream(name); ok && id.User() == user {
+			programs = append(programs, id)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return nil, fmt.Errorf("list programs of %s: %w", user, err)
+	}
+	return programs, nil
 }
 
 func (l perProgram) Remove(ctx context.Context, id events.ProgramID) error {

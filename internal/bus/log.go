@@ -86,8 +86,12 @@ func (b *Bus) Head(ctx context.Context, id events.ProgramID) (events.Head, error
 // Heads lists all programs and how far their logs go.
 func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
 
-// Remove deletes a program: its log, its output and its checkpoint. What it was is not to be had again.
+// Remove deletes a program: its log, its output, its checkpoint, and its source where no other program of the user has the same. What
+// it was is not to be had again. A program that is created of the same source in the same moment may lose it; its build says so.
 func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
+	if err := b.noteDeletion(ctx, id); err != nil {
+		return fmt.Errorf("note that program %s is deleted: %w", id, err)
+	}
 	if err := b.layout.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove program %s: %w", id, err)
 	}
@@ -97,6 +101,9 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove output of program %s: %w", id, err)
+	}
+	if err := b.dropSource(ctx, id); err != nil {
+		return fmt.Errorf("remove source of program %s: %w", id, err)
 	}
 	return b.DropCheckpoint(ctx, id)
 }

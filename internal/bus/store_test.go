@@ -305,3 +305,58 @@ func TestOutputIsReadBackInOrderAndOnce(t *testing.T) {
 		t.Errorf("long output has %d bytes, want %d", got, want)
 	}
 }
+
+// The source of a program goes with the last program of its user that has it; that the program was deleted is remembered.
+func TestRemoveDropsTheLastSource(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	digest := bustest.Digest(1)
+	first, created := bustest.NewProgram("alice", 1)
+	second := events.NewProgramID("alice", first.Build())
+	others := events.NewProgramID("bob", first.Build())
+	for _, id := range []events.ProgramID{first, second, others} {
+		if err := b.PutSource(t.Context(), id.User(), digest, strings.NewReader("tarball")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Create(t.Context(), id, created); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(alice, bob bool) {
+		t.Helper()
+		for user, want := range map[events.UserID]bool{"alice": alice, "bob": bob} {
+			if found, err := b.HasSource(t.Context(), user, digest); err != nil || found != want {
+				t.Errorf("the source of %s is there: %t, %v; want %t", user, found, err, want)
+			}
+		}
+	}
+	remove := func(id events.ProgramID) {
+		t.Helper()
+		if err := b.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove(first)
+	check(true, true)
+	remove(first) // Again changes nothing.
+	check(true, true)
+	remove(second)
+	check(false, true)
+	if _, err := b.OpenSource(t.Context(), "alice", first.Build()); !errors.Is(err, events.ErrNoSource) {
+		t.Errorf("opening the source gives %v, want ErrNoSource", err)
+	}
+	deleted := map[events.ProgramID]bool{}
+	for id, err := range b.Deletions(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		deleted[id] = true
+	}
+	if len(deleted) != 2 || !deleted[first] || !deleted[second] {
+		t.Errorf("remembered as deleted are %v, want the two of alice", deleted)
+	}
+	if err := b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")); err != nil {
+		t.Fatal(err)
+	}
+	check(true, true) // It can come back.
+}

@@ -3,13 +3,16 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
@@ -353,6 +356,63 @@ func TestDockerStateLimit(t *testing.T) {
 		t.Errorf("the reason is %q", refused.ErrorMsg)
 	}
 	s.wantOne(small)
+}
+
+// An executor that is cut off from the bus ends its programs after a while, and says so when it is back.
+func TestDockerFence(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	executor := s.startExecutor("h1", "--fence-after", "10s")
+	id := s.deploy("alice", s.docker.Source("say", "hello", "wait"))
+	running := s.start(id)
+	s.output(id, events.LogStdout, "hello\n")
+	s.nats.Stop()
+	executor.await("the host is cut off", running.ContainerID)
+	dockertest.WaitFor(t, "the container to end while the bus is away", func() bool {
+		list := s.containers(id)
+		return len(list) == 1 && list[0].State == "exited"
+	})
+	s.nats.Restart(t)
+	ended := s.waitState(id, "ended by its host", is(reducer.StateError))
+	if ended.ContainerID != running.ContainerID || !strings.Contains(ended.ErrorMsg, "its host was cut off from the bus for ") {
+		t.Errorf("the program is %+v", ended)
+	}
+	s.wantOne(s.start(id))
+	s.stop(id)
+}
+
+// What is left of a program that is deleted goes from its host when that is back, and its source goes at once.
+func TestDockerRemainsOfADeletedProgram(t *testing.T) {
+	s := newSystem(t)
+	s.startSupervisor()
+	executor := s.startExecutor("h1")
+	source := s.docker.Source("keep", "1000", "wait")
+	gone, kept := s.deploy("alice", source), s.deploy("alice", s.docker.Source("keep", "2000", "wait"))
+	image := s.start(gone).ImageID
+	s.start(kept)
+	s.stop(gone)
+	executor.kill()
+	digest := s.waitState(gone, "stopped", is(reducer.StateStopped)).SourceDigest
+	if err := client.New(s.nats.Conn(t)).Delete(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.bus.HasSource(t.Context(), "alice", digest); err != nil || found {
+		t.Errorf("the source is there: %t, %v", found, err)
+	}
+	folder := filepath.Join(s.dir, "h1", string(gone))
+	if _, err := os.Stat(filepath.Join(folder, "state")); err != nil || !s.docker.Has("/images/"+image+"/json") {
+		t.Fatalf("its state or its image is gone already (%v)", err)
+	}
+	s.startExecutor("h1")
+	dockertest.WaitFor(t, "the host to remove what is left", func() bool {
+		_, err := os.Stat(folder)
+		return errors.Is(err, fs.ErrNotExist) && !s.docker.Has("/images/"+image+"/json")
+	})
+	s.wantOne(s.waitState(kept, "ready still", is(reducer.StateReady)))
+	s.stop(kept)
+	if state, err := os.Stat(filepath.Join(s.dir, "h1", string(kept), "state")); err != nil || !state.IsDir() {
+		t.Errorf("the state of a program at rest: %v", err)
+	}
 }
 
 func TestDockerBadDockerfile(t *testing.T) {

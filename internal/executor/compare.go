@@ -105,17 +105,17 @@ func (e *Executor) Compare(ctx context.Context) (tried bool, err error) {
 		return false, fmt.Errorf("compare: %w", err)
 	}
 	var failures []error
-	known := map[string]bool{}
+	known, programs := map[string]bool{}, map[events.ProgramID]bool{}
 	e.admit.beginCount()
 	for _, c := range containers {
-		known[c.ID] = true
+		known[c.ID], programs[c.ProgramID] = true, true
 		failures = append(failures, e.settleWithin(ctx, c))
 	}
 	if ctx.Err() == nil {
 		e.compared.Store(max(outages, e.compared.Load()))
 		tried = true
 	}
-	return tried, errors.Join(append(failures, e.compareMissing(ctx, known))...)
+	return tried, errors.Join(append(failures, e.compareMissing(ctx, known, programs))...)
 }
 
 // settleWithin is Settle in bounded time: the daemon may hang at one container.
@@ -125,20 +125,23 @@ func (e *Executor) settleWithin(ctx context.Context, c effects.Container) error 
 	return e.Settle(ctx, c)
 }
 
-// compareMissing looks at the programs that should run here in a container that Docker did not list.
-func (e *Executor) compareMissing(ctx context.Context, known map[string]bool) error {
+// compareMissing looks at the programs that should run here in a container that Docker did not list, and at what is left of programs
+// that have none.
+func (e *Executor) compareMissing(ctx context.Context, known map[string]bool, programs map[events.ProgramID]bool) error {
 	var failures []error
+	there := map[events.ProgramID]bool{}
 	for cp, err := range e.bus.Checkpoints(ctx, "") {
 		if err != nil {
 			return errors.Join(append(failures, fmt.Errorf("compare: %w", err))...)
 		}
+		there[cp.State.ID] = true
 		e.admit.note(e.id, cp.State, cp.Seq)
 		if e.shouldRun(cp.State) && !known[cp.State.ContainerID] {
 			failures = append(failures, e.checkMissing(ctx, cp.State.ID))
 		}
 	}
 	e.admit.endCount()
-	return errors.Join(failures...)
+	return errors.Join(append(failures, e.removeRemains(ctx, there, programs))...)
 }
 
 func (e *Executor) shouldRun(s reducer.ProgramState) bool {

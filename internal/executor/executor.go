@@ -48,6 +48,7 @@ type Bus interface {
 	Reconnected(ctx context.Context) <-chan struct{}
 	Beat(ctx context.Context, beat events.Heartbeat) error
 	Drained(ctx context.Context, host events.HostID) (bool, error)
+	Deletions(ctx context.Context) iter.Seq2[events.ProgramID, error]
 }
 
 // Host is what an executor needs of the machine that it runs programs on.
@@ -60,6 +61,12 @@ type Host interface {
 	// Exits calls ended for each container of this host that ends, until ctx does or the source of events breaks. It calls
 	// connected once nothing is missed any more. It calls neither after it has returned.
 	Exits(ctx context.Context, connected func(), ended func(effects.Container)) error
+	// End kills a running container and leaves it there; its exit then carries the reason. One that has ended is fine.
+	End(ctx context.Context, c effects.Container, reason string) error
+	// Remains returns the programs of which this host has anything besides containers: images, folders.
+	Remains(ctx context.Context) ([]events.ProgramID, error)
+	// Forget removes the images and the folders of a program. Doing it again is fine.
+	Forget(ctx context.Context, id events.ProgramID) error
 	// Describe says what the host is, and what keeps it from working.
 	Describe(ctx context.Context) events.Heartbeat
 }
@@ -70,6 +77,7 @@ type Options struct {
 	RunSlots   int             // Starts and stops at once.
 	Capacity   events.Capacity // What programs without a host are taken for. Those that are here start in any case.
 	Version    string          // Of Hersh, for the heartbeat.
+	FenceAfter time.Duration   // For how long the bus may take no heartbeat before all containers are ended; 0 is for ever.
 	// WithTimeout bounds a context; nil is context.WithTimeout. A simulation has a clock of its own.
 	WithTimeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 }
@@ -85,6 +93,8 @@ type Executor struct {
 	locks   keyLocks
 	admit   *admission
 	started time.Time
+	// lastBeat is when the last heartbeat was sent that the bus took, in nanoseconds since 1970.
+	lastBeat atomic.Int64
 	// outages counts how often the bus was away, compared those of them after which a comparison has begun that tried every container.
 	outages, compared atomic.Uint64
 }
@@ -104,7 +114,9 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 // Run works until ctx ends, and returns when everything in hand is finished or handed back. Containers go on running.
 func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
+	e.lastBeat.Store(time.Now().UnixNano())
 	group.Go(func() { e.beatLoop(ctx) })
+	group.Go(func() { e.fenceLoop(ctx) })
 	e.compareUntilTried(ctx) // What is nobody's goes before new work comes.
 
 	compareNow := make(chan struct{}, 1)
@@ -149,7 +161,7 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 		return nil
 	}
 	// One at a time for each program and class: after a reconnect the same message may be here twice.
-	unlock, err := e.locks.lock(ctx, string(id)+"/"+string(effects.Class(pending.Effects)))
+	unlock, err := e.locks.lock(ctx, lockKey(id, effects.Class(pending.Effects)))
 	if err != nil {
 		return e.failed(id, seq, err)
 	}
@@ -377,7 +389,12 @@ func (e *Executor) Beat(ctx context.Context) error {
 	e.admit.report(&beat)
 	sending, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
-	return e.bus.Beat(sending, beat)
+	sent := time.Now()
+	err := e.bus.Beat(sending, beat)
+	if err == nil {
+		e.lastBeat.Store(sent.UnixNano())
+	}
+	return err
 }
 
 // pause waits, or ends early with ctx.

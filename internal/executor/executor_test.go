@@ -128,7 +128,15 @@ func newSetUp(t *testing.T, log ...events.Event) *setUp {
 }
 
 func (s *setUp) executor(id events.HostID, host executor.Host) *executor.Executor {
-	return executor.New(id, s.bus, host, executor.Options{}, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
+	return s.executorAt(id, s.bus, host)
+}
+
+func (s *setUp) executorOn(bus executor.Bus, host executor.Host) *executor.Executor {
+	return s.executorAt("h1", bus, host)
+}
+
+func (s *setUp) executorAt(id events.HostID, bus executor.Bus, host executor.Host) *executor.Executor {
+	return executor.New(id, bus, host, executor.Options{}, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
 }
 
 func (s *setUp) program(n int, log ...events.Event) events.ProgramID {

@@ -11,9 +11,9 @@ import (
 
 // Metrics counts what an executor does.
 type Metrics struct {
-	effects                                *prometheus.CounterVec
-	seconds                                *prometheus.HistogramVec
-	dropped, retried, orphans, comparisons prometheus.Counter
+	effects                                        *prometheus.CounterVec
+	seconds                                        *prometheus.HistogramVec
+	dropped, retried, orphans, comparisons, fenced prometheus.Counter
 }
 
 // NewMetrics registers the metrics of an executor.
@@ -30,9 +30,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		dropped:     prometheus.NewCounter(opts("dropped_total", "Effect messages that the log did not await any more.")),
 		retried:     prometheus.NewCounter(opts("retried_total", "Effect messages that could not be run to their end and come again.")),
 		orphans:     prometheus.NewCounter(opts("orphans_removed_total", "Containers removed because no program names them.")),
+		fenced:      prometheus.NewCounter(opts("fenced_total", "Containers ended because the host was cut off from the bus.")),
 		comparisons: prometheus.NewCounter(opts("comparisons_total", "Comparisons of Docker with the logs.")),
 	}
-	reg.MustRegister(m.effects, m.seconds, m.dropped, m.retried, m.orphans, m.comparisons)
+	reg.MustRegister(m.effects, m.seconds, m.dropped, m.retried, m.orphans, m.comparisons, m.fenced)
 	return m
 }
 

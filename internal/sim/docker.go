@@ -254,6 +254,15 @@ func (h host) Adopt(ctx context.Context, c effects.Container) error {
 // Exits implements executor.Host. The scheduler hands exits on itself.
 func (h host) Exits(context.Context, func(), func(effects.Container)) error { return errFault }
 
+// End implements executor.Host. No simulated host is fenced.
+func (h host) End(context.Context, effects.Container, string) error { return errFault }
+
+// Remains implements executor.Host: there are only containers.
+func (h host) Remains(context.Context) ([]events.ProgramID, error) { return nil, nil }
+
+// Forget implements executor.Host.
+func (h host) Forget(context.Context, events.ProgramID) error { return nil }
+
 // Describe implements executor.Host.
 func (h host) Describe(ctx context.Context) (beat events.Heartbeat) {
 	if err := h.w.dockerCall(ctx, "describe", "", func() error { return nil }); err != nil {

@@ -154,6 +154,7 @@ func (f *field) storeAttacks() []attack {
 		for _, subject := range []string{
 			"$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.victim), "$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.own),
 			"$KV.HERSH_HOSTS.h2", "$KV.HERSH_HOSTS.h9", "$KV.HERSH_LEASES.sweep", "$KV.HERSH_DRAINS.h1", "$KV.HERSH_DRAINS.h2",
+			"$KV.HERSH_DELETED." + events.CheckpointKey(f.victim),
 			"$O.HERSH_SOURCES.C.x", "$O.HERSH_SOURCES.M.x", events.UploadSubject("bob", "x"), events.UploadSubject("alice", "x"),
 		} {
 			out = append(out, ask("write into a store", as, subject, `{"hostId":"h2"}`))
@@ -228,6 +229,7 @@ func (f *field) forbiddenReplies() []string {
 		"$KV.HERSH_PROGRAMS." + events.CheckpointKey(f.victim),
 		"$KV.HERSH_HOSTS.h2",
 		"$KV.HERSH_DRAINS.h2",
+		"$KV.HERSH_DELETED." + events.CheckpointKey(f.victim),
 		events.SubjectHostsDrain,
 		"$JS.API.STREAM.DELETE." + events.ProgramStream(f.victim),
 		"hersh.effects.h3.run",

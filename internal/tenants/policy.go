@@ -173,7 +173,7 @@ func hiddenFromHosts() []string {
 func sharedStreams() []string {
 	return []string{
 		events.StreamWake, events.StreamEffects, events.StreamLogs, events.StreamUploads,
-		"KV_" + events.BucketPrograms, "KV_" + events.BucketHosts, "KV_" + events.BucketLeases, "KV_" + events.BucketDrains, "OBJ_" + events.BucketSources,
+		"KV_" + events.BucketPrograms, "KV_" + events.BucketHosts, "KV_" + events.BucketLeases, "KV_" + events.BucketDrains, "KV_" + events.BucketDeleted, "OBJ_" + events.BucketSources,
 	}
 }
 
@@ -192,7 +192,8 @@ func supervisorPermissions(m Model) permissions {
 			"$JS.API.CONSUMER.MSG.NEXT." + wake + ".*", "$JS.ACK." + wake + ".>",
 			"$JS.API.CONSUMER.CREATE." + effects + ".>",
 			"$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
-			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$KV." + events.BucketDrains + ".>", "$O." + events.BucketSources + ".>",
+			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$KV." + events.BucketDrains + ".>",
+			"$KV." + events.BucketDeleted + ".>", "$O." + events.BucketSources + ".>",
 			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost), eventsOf("*", events.TypeHostDrained),
 			events.UploadSubjects("*"),
 			// Answers: across accounts they go to subjects that the server makes, and within this one to the operator.

@@ -2,6 +2,8 @@ package bustest
 
 import (
 	"context"
+	"iter"
+	"slices"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
@@ -25,4 +27,22 @@ func (m *Memory) Drained(ctx context.Context, host events.HostID) (bool, error) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.drains[host], ctx.Err()
+}
+
+// Deletions returns the programs that were deleted.
+func (m *Memory) Deletions(ctx context.Context) iter.Seq2[events.ProgramID, error] {
+	return func(yield func(events.ProgramID, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
+		m.mu.Lock()
+		deleted := slices.Clone(m.deleted)
+		m.mu.Unlock()
+		for _, id := range deleted {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
 }

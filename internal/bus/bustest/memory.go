@@ -47,6 +47,7 @@ type Memory struct {
 	leases      map[string]lease
 	beats       map[events.HostID]beat
 	drains      map[events.HostID]bool
+	deleted     []events.ProgramID
 	watchers    map[int]watcher
 	nextWatcher int
 	published   int
@@ -251,6 +252,7 @@ func (m *Memory) Head(ctx context.Context, id events.ProgramID) (events.Head, er
 func (m *Memory) Remove(_ context.Context, id events.ProgramID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.deleted = append(m.deleted, id)
 	delete(m.programs, id)
 	delete(m.checkpoints, id)
 	m.ids = slices.DeleteFunc(m.ids, func(other events.ProgramID) bool { return other == id })

@@ -186,6 +186,17 @@ func container(c box.Status) effects.Container {
 	return effects.Container{ID: c.ID, ProgramID: c.ProgramID, Attempt: c.Attempt, Running: c.Running(), ExitCode: c.ExitCode}
 }
 
+// End implements executor.Host. The container goes, and with it the reason.
+func (h *Host) End(ctx context.Context, c effects.Container, _ string) error {
+	return h.store.Remove(ctx, c.ID)
+}
+
+// Remains implements executor.Host: what is not a container is too small to matter.
+func (h *Host) Remains(context.Context) ([]events.ProgramID, error) { return nil, nil }
+
+// Forget implements executor.Host.
+func (h *Host) Forget(context.Context, events.ProgramID) error { return nil }
+
 // Adopt implements executor.Host: there is nothing to take up.
 func (h *Host) Adopt(context.Context, effects.Container) error { return nil }
 

@@ -41,6 +41,7 @@ type Options struct {
 	Fake         bool   // No Docker: containers are in memory only.
 	BuildSlots   int
 	RunSlots     int
+	FenceAfter   time.Duration   // For how long the bus may take no heartbeat before all programs are ended; 0 is for ever.
 	Capacity     events.Capacity // Where memory or processors are negative, they are what Docker's machine has.
 	BuildTimeout time.Duration
 	BuildMemory  int64             // Bytes a RUN step may use.
@@ -79,7 +80,7 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 		}
 	}
 	loop := executor.New(o.HostID, b, machine, executor.Options{
-		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Capacity: capacityOf(o.Capacity, info), Version: service.Version(),
+		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Capacity: capacityOf(o.Capacity, info), FenceAfter: o.FenceAfter, Version: service.Version(),
 	}, o.Log, executor.NewMetrics(o.Registry))
 	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

@@ -1,0 +1,61 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	fenceEvery = time.Second // How often it is looked whether the bus still takes heartbeats.
+	fenceLimit = 20 * time.Second
+)
+
+// fenceLoop ends the containers of this host while the bus has taken no heartbeat for too long. The host may be declared lost then,
+// and its programs be started elsewhere; where they must never run twice, they have to end here before. What starts meanwhile,
+// since its effect was in hand, ends as well.
+func (e *Executor) fenceLoop(ctx context.Context) {
+	if e.opts.FenceAfter <= 0 {
+		return
+	}
+	ticker := time.NewTicker(fenceEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if away := time.Since(time.Unix(0, e.lastBeat.Load())); away > e.opts.FenceAfter {
+			if err := e.fence(ctx, away); err != nil && ctx.Err() == nil {
+				e.log.Error("cannot end all programs of a host that is cut off; trying on", "error", err)
+			}
+		}
+	}
+}
+
+// fence ends every container that runs. It goes on past what fails and returns the errors together. The exits are published by the
+// comparison that follows when the bus is back.
+func (e *Executor) fence(ctx context.Context, away time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	containers, err := e.host.Containers(ctx)
+	if err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	var failures []error
+	for _, c := range containers {
+		if !c.Running {
+			continue
+		}
+		reason := fmt.Sprintf("its host was cut off from the bus for %s and ended it (--fence-after %s)", away.Round(time.Second), e.opts.FenceAfter)
+		e.log.Warn("ending a program: the host is cut off", "program", c.ProgramID, "container", c.ID, "for", away.Round(time.Second))
+		if err := e.host.End(ctx, c, reason); err != nil {
+			failures = append(failures, fmt.Errorf("fence container %s of %s: %w", c.ID, c.ProgramID, err))
+			continue
+		}
+		e.metrics.fenced.Inc()
+	}
+	return errors.Join(failures...)
+}
