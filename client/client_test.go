@@ -429,8 +429,8 @@ func TestNobodyAnswers(t *testing.T) {
 	if _, err := c.Status(ctx, id); !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("status without a supervisor: %v, want ErrUnavailable", err)
 	}
-	if _, err := c.Start(ctx, id); !errors.Is(err, client.ErrNoProgram) {
-		t.Errorf("start of what does not exist: %v, want ErrNoProgram", err)
+	if _, err := c.Start(ctx, id); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("start of what nobody knows of: %v, want ErrUnavailable", err)
 	}
 	_, err = c.Deploy(ctx, hershtest.SourceDir(t, nil), "alice", client.DeployOptions{})
 	if !errors.Is(err, client.ErrUnavailable) {

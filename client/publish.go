@@ -95,8 +95,7 @@ func (c *Client) publishOnce(ctx context.Context, id events.ProgramID, msg *nats
 	return 0, &Error{Code: code, Message: "the server did not store the event: " + ack.Error.Description}
 }
 
-// whyNoResponders tells a program that does not exist from a log that nobody serves at this moment. Without a supervisor that could
-// tell, it does not exist.
+// whyNoResponders tells a program that does not exist, by the word of a supervisor, from a log that nobody serves at this moment.
 func (c *Client) whyNoResponders(ctx context.Context, id events.ProgramID, err error) error {
 	data, marshalErr := json.Marshal(wire.ProgramRequest{ProgramID: id})
 	if marshalErr != nil {
@@ -104,8 +103,8 @@ func (c *Client) whyNoResponders(ctx context.Context, id events.ProgramID, err e
 	}
 	msg := nats.NewMsg(events.APISubject(id.User(), wire.VerbGet))
 	msg.Data = data
-	if _, askErr := c.ask(ctx, msg); askErr == nil {
-		return err
+	if _, askErr := c.ask(ctx, msg); errors.Is(askErr, ErrNoProgram) {
+		return ErrNoProgram
 	}
-	return ErrNoProgram
+	return err
 }
