@@ -3,6 +3,7 @@ package effects
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
@@ -11,13 +12,17 @@ import (
 // the effects from the program's log, up to Seq.
 type Message struct {
 	ProgramID events.ProgramID
-	Seq       uint64 // Sequence of the event whose transition decided them.
+	Seq       uint64    // Sequence of the event whose transition decided them.
+	Time      time.Time // When that event was stored.
 	Attempt   uint64
 	Effects   []Effect
 }
 
-// Key is the idempotency key of the publication of the message.
-func (m Message) Key() string { return Key(m.ProgramID, m.Seq) }
+// Key is the idempotency key of the publication of the message. The time tells the log from an earlier one of the same program, which
+// was deleted, or restored to less than it was: that one's keys are remembered still.
+func (m Message) Key() string {
+	return fmt.Sprintf("%s/%d", Key(m.ProgramID, m.Seq), m.Time.UnixNano())
+}
 
 // Key names the effects of one transition.
 func Key(id events.ProgramID, seq uint64) string { return fmt.Sprintf("%s/%d", id, seq) }

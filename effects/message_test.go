@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -100,9 +101,9 @@ func TestMessageJSON(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	message := effects.Message{ProgramID: alice, Seq: 12}
+	message := effects.Message{ProgramID: alice, Seq: 12, Time: time.Unix(1, 5)}
 	for _, c := range []struct{ got, want string }{
-		{message.Key(), string(alice) + "/12"},
+		{message.Key(), string(alice) + "/12/1000000005"},
 		{effects.Key(alice, 12), string(alice) + "/12"},
 		{effects.ResultKey(alice, 12, 1, "h1"), string(alice) + "/12/1/h1"},
 		{effects.ResultKey(alice, 12, 0, ""), string(alice) + "/12/0/"},

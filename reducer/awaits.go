@@ -1,6 +1,8 @@
 package reducer
 
 import (
+	"time"
+
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 )
@@ -31,6 +33,7 @@ func current(s ProgramState, p effects.Placement) bool {
 // Pending is the effects that one transition decided and that nothing in the log has settled yet.
 type Pending struct {
 	Seq     uint64
+	Time    time.Time // When the event that decided them was stored.
 	Attempt uint64
 	HostID  events.HostID // The host that must run them; "" is any host.
 	Effects []effects.Effect
@@ -49,7 +52,7 @@ func (o *Outstanding) Observe(step Step) {
 	}
 	if len(step.Effects) > 0 {
 		place := step.Effects[0].Place()
-		o.list = append(o.list, Pending{Seq: step.Seq, Attempt: place.Attempt, HostID: place.HostID, Effects: step.Effects})
+		o.list = append(o.list, Pending{Seq: step.Seq, Time: step.Time, Attempt: place.Attempt, HostID: place.HostID, Effects: step.Effects})
 	}
 	o.keepAwaited(step.After)
 }

@@ -225,7 +225,7 @@ func TestOutstanding(t *testing.T) {
 		for i, step := range steps {
 			if left := leftOver(step.Effects, steps[i+1:], end.State); len(left) > 0 {
 				p := step.Effects[0].Place()
-				want = append(want, reducer.Pending{Seq: step.Seq, Attempt: p.Attempt, HostID: p.HostID, Effects: left})
+				want = append(want, reducer.Pending{Seq: step.Seq, Time: step.Time, Attempt: p.Attempt, HostID: p.HostID, Effects: left})
 			}
 		}
 		if got := out.All(); !reflect.DeepEqual(got, want) {

@@ -115,7 +115,7 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 		}
 	}
 	for _, p := range pending {
-		msg := effects.Message{ProgramID: id, Seq: p.Seq, Attempt: p.Attempt, Effects: p.Effects}
+		msg := effects.Message{ProgramID: id, Seq: p.Seq, Time: p.Time, Attempt: p.Attempt, Effects: p.Effects}
 		if err := s.bus.PublishEffects(ctx, msg); err != nil {
 			return head, s.failed(id, err)
 		}

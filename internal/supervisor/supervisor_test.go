@@ -273,6 +273,24 @@ func TestCrashBetweenPublishAndSavePublishesTheSameKey(t *testing.T) {
 	}
 }
 
+// The queue of effects remembers the keys of the log that was deleted.
+func TestProgramThatIsCreatedAgainIsBuilt(t *testing.T) {
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	for life := range 2 {
+		id := program(t, b.Memory, 1, events.UserStartRequested{})
+		reconcile(t, s, id, 2)
+		d, found := b.TakeEffects("", events.ClassBuild)
+		if !found {
+			t.Fatalf("life %d: nothing is to be built", life+1)
+		}
+		d.Ack()
+		if err := b.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestReadThatEndsTooEarlyIsAnError(t *testing.T) {
 	b := newRecorder()
 	s := newSupervisor(t, b, "s1")
