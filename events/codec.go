@@ -313,6 +313,9 @@ func clipTexts(ev Event) Event {
 	case StartFailed:
 		e.Reason = Clip(e.Reason)
 		return e
+	case RuntimeExited:
+		e.Reason = Clip(e.Reason)
+		return e
 	case StopFinished:
 		e.Error = Clip(e.Error)
 		return e
