@@ -294,8 +294,8 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 		case err == nil:
 			failures = 0
 			b.attend(ctx, work, msg, handle)
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, context.DeadlineExceeded):
-			failures = 0
+		case consumer != nil && (errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoMessages) || errors.Is(err, context.DeadlineExceeded)):
+			failures = 0 // There is no work. Where the queue could not even be opened in time, nothing is known of that.
 		default:
 			consumer = nil // It may be gone: a memory stream after a restart of the server, or one that was deleted.
 			if failures++; failures == 1 && ctx.Err() == nil {
