@@ -88,7 +88,8 @@ func (h *RealEffectHandler) checkState(ctx context.Context, id events.ProgramID)
 	if err != nil || reason == "" {
 		return err
 	}
-	return fmt.Errorf("%s: it must be made smaller before the program can start", reason)
+	// The program itself, which alone reaches the folder, cannot run to tidy up.
+	return fmt.Errorf("%s: it must be made smaller before the program can start; ask the operator of host %s to do that, or delete the program", reason, h.hostID)
 }
 
 // overLimit says what is wrong with the size of a state folder; "" is nothing.
