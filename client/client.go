@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 )
 
 // Bounds of one request.
@@ -72,7 +72,7 @@ func Connect(url string, opts ...nats.Option) (*Client, error) {
 	}
 	nc, err := nats.Connect(url, append(base, opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return nil, bus.ConnectError(url, err)
 	}
 	c := New(nc)
 	c.owns = true

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 )
 
 // The exit codes of the process.
@@ -56,7 +57,7 @@ func (a *app) connect() (*client.Client, error) {
 	}
 	c, err := client.Connect(url, append(access, nats.Name("hersh command line"), nats.Timeout(5*time.Second))...)
 	if err != nil {
-		return nil, &connectError{server: redact(url), err: err}
+		return nil, &connectError{server: bus.Redact(url), err: err}
 	}
 	return c, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 )
 
 // metaSync is the metadata of the request API by which a process that also runs the NATS server tells how it syncs.
@@ -98,13 +99,13 @@ func (r *doctor) skip(why string, checks ...string) {
 func (r *doctor) bus() {
 	c, err := r.a.connect()
 	if err != nil {
-		r.tell("NATS", failed, fmt.Sprintf("cannot connect to %s: %s", redact(r.a.Server), rootCause(err)),
+		r.tell("NATS", failed, fmt.Sprintf("cannot connect to %s: %s", bus.Redact(r.a.Server), rootCause(err)),
 			"start `hersh dev`, or a nats-server with JetStream, and name it with --server or NATS_URL")
 		r.skip("there is no NATS server", "JetStream", "sync", "streams", "supervisor", "executors")
 		return
 	}
 	defer c.Close()
-	r.tell("NATS", fine, fmt.Sprintf("%s, server %s, version %s", redact(c.Conn().ConnectedUrlRedacted()),
+	r.tell("NATS", fine, fmt.Sprintf("%s, server %s, version %s", bus.Redact(c.Conn().ConnectedUrlRedacted()),
 		c.Conn().ConnectedServerName(), c.Conn().ConnectedServerVersion()), "")
 	if tenant, err := c.Tenant(r.a.ctx); err == nil && tenant != "" {
 		r.tenant(c, tenant)

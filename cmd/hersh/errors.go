@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"strings"
 	"syscall"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 )
 
@@ -66,13 +66,13 @@ func (a *app) explain(err error) string {
 	case errors.As(err, &denied):
 		return explainDenied(denied)
 	case errors.Is(err, client.ErrUnavailable):
-		return fmt.Sprintf("the NATS server at %s answers, but no supervisor of Hersh does. Start one with `hersh dev` or the supervisor service.", redact(a.Server))
+		return fmt.Sprintf("the NATS server at %s answers, but no supervisor of Hersh does. Start one with `hersh dev` or the supervisor service.", bus.Redact(a.Server))
 	case errors.Is(err, client.ErrNoProgram):
 		return "there is no such program; `hersh ps` lists those that there are."
 	case errors.As(err, &refused):
 		return refused.Message + "."
 	case lostConnection(err):
-		return fmt.Sprintf("the NATS server at %s does not answer any more; try again when it is back.", redact(a.Server))
+		return fmt.Sprintf("the NATS server at %s does not answer any more; try again when it is back.", bus.Redact(a.Server))
 	case errors.Is(err, context.DeadlineExceeded):
 		return "it was not done in time; see --timeout. What was asked for is in the log, and goes on."
 	}
@@ -182,15 +182,4 @@ func rootCause(err error) error {
 		}
 		err = next
 	}
-}
-
-// redact hides the password in a URL, or in a list of them.
-func redact(servers string) string {
-	parts := strings.Split(servers, ",")
-	for i, part := range parts {
-		if u, err := url.Parse(strings.TrimSpace(part)); err == nil {
-			parts[i] = u.Redacted()
-		}
-	}
-	return strings.Join(parts, ",")
 }

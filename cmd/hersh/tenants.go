@@ -210,7 +210,7 @@ func (cmd *tenantsProvisionCmd) Run(a *app) error {
 	}
 	nc, err := nats.Connect(url, append(opts, nats.Name("hersh tenants provision"))...)
 	if err != nil {
-		return &connectError{server: redact(url), err: err}
+		return &connectError{server: bus.Redact(url), err: err}
 	}
 	defer nc.Close()
 	tenant, err := client.New(nc).Tenant(a.ctx)

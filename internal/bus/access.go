@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -171,4 +173,23 @@ func readBounded(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxAccessFile)
 	}
 	return data, err
+}
+
+// Redact hides the passwords in a URL, or in a list of them separated by commas: for logs, and for errors.
+func Redact(servers string) string {
+	parts := strings.Split(servers, ",")
+	for i, part := range parts {
+		u, err := url.Parse(strings.TrimSpace(part))
+		switch {
+		case err == nil:
+			parts[i] = u.Redacted()
+			if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword {
+				u.User = url.User("xxxxx") // A name alone is a token.
+				parts[i] = u.String()
+			}
+		case strings.Contains(part, "@"):
+			parts[i] = "an address that cannot be read" // Nor can what of it is a password.
+		}
+	}
+	return strings.Join(parts, ",")
 }

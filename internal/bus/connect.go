@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"time"
 
@@ -17,10 +19,10 @@ const (
 	reportAfter = 10 * time.Second
 )
 
-// Dial connects to the bus and goes on trying for ever once it was connected, with the waits of nats.go between. url has the
+// Dial connects to the bus and goes on trying for ever once it was connected, with the waits of nats.go between. servers has the
 // addresses of all servers, separated by commas. The error handler logs what the server reports asynchronously: denied
 // permissions show nowhere else.
-func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+func Dial(servers, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
 	away := &outage{log: log}
 	base := []nats.Option{
 		nats.Name(name),
@@ -46,11 +48,20 @@ func Dial(url, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, 
 			log.Error("NATS reports", "error", err, "subject", subject)
 		}),
 	}
-	nc, err := nats.Connect(url, append(base, opts...)...)
+	nc, err := nats.Connect(servers, append(base, opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return nil, ConnectError(servers, err)
 	}
 	return nc, nil
+}
+
+// ConnectError says what kept from connecting, without the passwords of the address, which some errors quote.
+func ConnectError(servers string, err error) error {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		err = parse.Err
+	}
+	return fmt.Errorf("connect to NATS at %s: %w", Redact(servers), err)
 }
 
 // outage tells of a connection that stays away.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,6 +136,49 @@ func TestMonitorBoundsHeaders(t *testing.T) {
 	if len(answer) > 0 && !bytes.Contains(answer, []byte("431")) {
 		t.Errorf("answer %.100q, want 431 or none", answer)
 	}
+}
+
+// TestMonitorEndsSlowRequests sends requests that never end, a byte at a time or nothing at all. The server ends each of them, and
+// answers others meanwhile.
+func TestMonitorEndsSlowRequests(t *testing.T) {
+	m := startMonitor(t)
+	var group sync.WaitGroup
+	for _, beginning := range []string{"", "GET /healthz HTTP/1.1\r\nHost: x\r\n", "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"} {
+		conn, err := net.Dial("tcp", m.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		drip := time.NewTicker(100 * time.Millisecond)
+		defer drip.Stop()
+		ended := make(chan struct{})
+		group.Go(func() {
+			_, _ = io.WriteString(conn, beginning)
+			for {
+				select {
+				case <-ended:
+					return
+				case <-drip.C:
+					if _, err := io.WriteString(conn, "x"); err != nil {
+						return
+					}
+				}
+			}
+		})
+		group.Go(func() {
+			defer close(ended)
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a request that begins with %q and never ends is waited for", beginning)
+			}
+		})
+	}
+	if code, _ := get(t, m.Addr(), "/healthz"); code != 200 {
+		t.Errorf("healthz beside slow requests: %d", code)
+	}
+	group.Wait() // Until the server has ended each.
 }
 
 func TestMonitorOff(t *testing.T) {

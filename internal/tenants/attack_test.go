@@ -1,6 +1,8 @@
 package tenants_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,6 +86,19 @@ var (
 	serviceTypes = []events.Type{events.TypeProgramCreated, events.TypeHostLost, events.TypeHostDrained}
 )
 
+// bobsUpload is an upload that is not complete.
+const bobsUpload = "0123456789abcdef0123456789abcdef"
+
+var (
+	uploadVerbs = []string{wire.VerbUploadBegin, wire.VerbUploadChunk, wire.VerbUploadCommit}
+	bobsChunk   = []byte("the first part of bob's source")
+)
+
+func bobsUploadDigest() string {
+	sum := sha256.Sum256(bobsChunk)
+	return hex.EncodeToString(sum[:])
+}
+
 func (f *field) eventAttacks() []attack {
 	var out []attack
 	for _, typ := range slices.Concat(userTypes, resultTypes, serviceTypes) {
@@ -105,10 +120,21 @@ func (f *field) eventAttacks() []attack {
 func (f *field) apiAttacks() []attack {
 	named := fmt.Sprintf(`{"programId":%q}`, f.victim)
 	creation := fmt.Sprintf(`{"programId":%q,"sourceDigest":%q}`, events.NewProgramID("bob", f.victim.Build()), digest)
+	begin := fmt.Sprintf(`{"sourceDigest":%q,"bytes":10}`, digest)
+	chunk := fmt.Sprintf(`{"upload":%q,"offset":131072,"data":"eA=="}`, bobsUpload)
+	commit := fmt.Sprintf(`{"upload":%q,"sourceDigest":%q}`, bobsUpload, bobsUploadDigest())
 	bodies := map[string]string{
+		wire.VerbUploadBegin: begin, wire.VerbUploadChunk: chunk, wire.VerbUploadCommit: commit,
 		wire.VerbCreate: creation, wire.VerbList: `{}`, wire.VerbGet: named, wire.VerbHistory: named, wire.VerbLogs: named, wire.VerbDelete: named,
 	}
 	var out []attack
+	for _, verb := range uploadVerbs {
+		out = append(out, ask("upload in another's name", asAlice, events.APISubject("bob", verb), bodies[verb]))
+		out = append(out, ask("upload in another's name", asAlice, events.APISubject("*", verb), bodies[verb]))
+		out = append(out, ask("upload in another's name", asH1, events.APISubject("bob", verb), bodies[verb]))
+	}
+	// Her own name, his upload, and the digest of what he has sent of it.
+	out = append(out, ask("upload of another", asAlice, events.APISubject("alice", wire.VerbUploadCommit), commit))
 	for _, verb := range []string{wire.VerbCreate, wire.VerbList, wire.VerbGet, wire.VerbHistory, wire.VerbLogs, wire.VerbDelete} {
 		out = append(out, ask("request in another's name", asAlice, events.APISubject("bob", verb), bodies[verb]))
 		out = append(out, ask("request in another's name", asAlice, events.APISubject("*", verb), bodies[verb]))
@@ -384,6 +410,7 @@ func (f *field) malformedAttacks() []attack {
 			out = append(out, ask("malformed request", asAlice, subject, body))
 		}
 	}
+	out = append(out, f.malformedUploads()...)
 	for _, body := range []string{`[]`, `{"after":"` + strings.Repeat("*", 20_000) + `"}`, `{"limit":-1}`} {
 		out = append(out, ask("malformed request", asAlice, events.APISubject("alice", wire.VerbList), body))
 	}
@@ -413,6 +440,32 @@ func (f *field) malformedAttacks() []attack {
 		header("Nats-Stream", events.ProgramStream(f.victim)), header("Nats-Msg-Id", string(f.victim)+"/created"), header("KV-Operation", "PURGE"),
 		header("Nats-Service-Error-Code", "200"), header("Nats-Marker-Reason", "Purge"),
 	)
+}
+
+// malformedUploads are uploads that must leave nothing behind.
+func (f *field) malformedUploads() []attack {
+	var out []attack
+	add := func(verb, body string) {
+		out = append(out, ask("malformed upload", asAlice, events.APISubject("alice", verb), body))
+	}
+	for _, verb := range uploadVerbs {
+		for _, body := range []string{
+			`[]`, `{"unknown":1}`, "\xff", `{"upload":1}`, `{"sourceDigest":"../../x","bytes":1}`, `{"upload":"*"}`, `{"upload":"` + strings.Repeat("a", 300) + `"}`,
+			`{"upload":"` + bobsUpload + `\u0000"}`, strings.Repeat(`{"a":`, 10_000), `{"upload":"` + strings.Repeat("x", 200_000) + `"}`,
+		} {
+			add(verb, body)
+		}
+	}
+	for _, bytes := range []string{"0", "-1", "9223372036854775807", "1e30", `"1"`} {
+		add(wire.VerbUploadBegin, fmt.Sprintf(`{"sourceDigest":%q,"bytes":%s}`, digest, bytes))
+	}
+	for _, offset := range []string{"-131072", "1", "9223372036854644736", "1e30"} {
+		add(wire.VerbUploadChunk, fmt.Sprintf(`{"upload":%q,"offset":%s,"data":"eA=="}`, bobsUpload, offset))
+	}
+	add(wire.VerbUploadChunk, fmt.Sprintf(`{"upload":%q,"offset":0,"data":""}`, bobsUpload))
+	add(wire.VerbUploadChunk, fmt.Sprintf(`{"upload":%q,"offset":0,"data":"not base64!"}`, bobsUpload))
+	add(wire.VerbUploadCommit, fmt.Sprintf(`{"upload":%q,"sourceDigest":%q}`, strings.Repeat("0", 32), strings.Repeat("0", 64)))
+	return out
 }
 
 // TestAttacks runs the table against a Hersh that works, with the rights that the configuration gives.

@@ -68,6 +68,7 @@ func newField(t *testing.T) *field {
 	f.settle("bob", f.victim, reducer.StateReady, (*client.Client).Start)
 	f.hosts["h1"] = s.Execute(t, "h1", effects.NewFakeEffectHandler())
 	f.must(f.bus.PutSource(t.Context(), "bob", digest, strings.NewReader("bob's source")))
+	f.must(f.bus.StageChunk(t.Context(), "bob", bobsUpload, 0, bobsChunk))
 	f.must(f.bus.ShipLog(t.Context(), f.victim, events.LogStdout, "", []byte("bob's output")))
 	f.fillQueues()
 	f.awaitHosts()
