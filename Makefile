@@ -24,7 +24,7 @@ test: tools lint examples ## Check and test everything, on real NATS, Docker and
 .PHONY: build
 build: ## Build the CLI and the services into bin/.
 	@mkdir -p bin
-	$(BUILD) -o bin/ ./cmd/...
+	@$(BUILD) -o bin/ ./cmd/...
 
 .PHONY: examples
 examples: ## Build the static binary of examples/counter.

@@ -21,6 +21,7 @@ const (
 	attemptTimeout = 10 * time.Second
 	firstPause     = 100 * time.Millisecond // Doubles up to lastPause.
 	lastPause      = 2 * time.Second
+	pingEvery      = 5 * time.Second // A server that keeps the connection and answers nothing is left after three of these.
 )
 
 var (
@@ -63,12 +64,14 @@ type Client struct {
 // that is set by then, so make one client of a connection, and not one for each request.
 func New(nc *nats.Conn) *Client { return &Client{nc: nc, denials: watchDenials(nc)} }
 
-// Connect connects to a NATS server. The connection is closed by Close; it comes back by itself when it is lost.
+// Connect connects to NATS; url has the addresses of all servers, separated by commas. The connection is closed by Close; when it is
+// lost it is tried again without end, at every server. ReportOutages tells of one that stays away.
 func Connect(url string, opts ...nats.Option) (*Client, error) {
 	base := []nats.Option{
 		nats.Name("hersh client"), nats.MaxReconnects(-1),
 		// While it is away requests fail at once and are tried again here, so that nothing is sent twice in a burst.
 		nats.ReconnectBufSize(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.PingInterval(pingEvery),
 	}
 	nc, err := nats.Connect(url, append(base, opts...)...)
 	if err != nil {
@@ -77,6 +80,12 @@ func Connect(url string, opts ...nats.Option) (*Client, error) {
 	c := New(nc)
 	c.owns = true
 	return c, nil
+}
+
+// ReportOutages is an option of Connect: report is called when the connection has been away for 10 s, and every 10 s from then on, with
+// the error of the last try.
+func ReportOutages(report func(waited time.Duration, err error)) nats.Option {
+	return bus.ReportOutages(report)
 }
 
 // Close closes the connection if Connect made it.

@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -447,6 +449,44 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 	if seq, err := c.Start(ctx, id); err != nil || seq != 2 {
 		t.Errorf("start without a supervisor: %d, %v", seq, err)
+	}
+}
+
+// A client knows all servers, goes to another when one is gone, and is back when all were.
+func TestConnectTriesEveryServerForEver(t *testing.T) {
+	servers := map[string]*natstest.Server{}
+	var urls []string
+	for range 2 {
+		s := natstest.Start(t)
+		servers[s.URL()] = s
+		urls = append(urls, s.URL())
+	}
+	back := make(chan struct{}, 10)
+	c, err := client.Connect(strings.Join(urls, ","), nats.ReconnectHandler(func(*nats.Conn) { back <- struct{}{} }), client.ReportOutages(func(time.Duration, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	await := func() {
+		t.Helper()
+		select {
+		case <-back:
+		case <-time.After(time.Minute):
+			t.Fatal("the connection does not come back")
+		}
+	}
+	first := c.Conn().ConnectedUrl()
+	servers[first].Stop()
+	await()
+	second := c.Conn().ConnectedUrl()
+	if second == first {
+		t.Fatalf("still connected to %s, which is gone", first)
+	}
+	servers[second].Stop()
+	servers[first].Restart(t)
+	await()
+	if most := c.Conn().Opts.MaxReconnect; most >= 0 {
+		t.Errorf("it gives up after %d tries", most)
 	}
 }
 

@@ -10,10 +10,11 @@ if [ "$runtime" = runc ]; then
 fi
 
 dir=$(mktemp -d)
-server= id=
+server=
 
 clean_up() {
 	trap - EXIT INT TERM
+	id=$(grep -s '^alice-' "$dir/deployed" || true)
 	if [ -n "$id" ]; then
 		bin/hersh stop "$id" --wait --timeout 30s >/dev/null 2>&1 || true
 	fi
@@ -54,10 +55,9 @@ done
 export NATS_URL
 
 say "A folder with a Dockerfile becomes a program: packed, uploaded, built, and started in a sandbox."
-printf '$ hersh deploy examples/counter --user alice --start --wait\n'
-id=$(bin/hersh deploy examples/counter --user alice -o json | sed -n 's/.*"programId": *"\([^"]*\)".*/\1/p')
+show bin/hersh deploy examples/counter --user alice --start --wait 2>&1 | tee "$dir/deployed"
+id=$(grep '^alice-' "$dir/deployed")
 short=${id##*-} # Any unique beginning or end of an ID will do.
-bin/hersh start "$id" --wait
 show bin/hersh ps
 sleep 2 # So that the counter has something to say.
 show bin/hersh logs "$short"

@@ -55,11 +55,16 @@ func (a *app) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.Connect(url, append(access, nats.Name("hersh command line"), nats.Timeout(5*time.Second))...)
+	c, err := client.Connect(url, append(access, nats.Name("hersh command line"), nats.Timeout(5*time.Second), client.ReportOutages(a.away))...)
 	if err != nil {
 		return nil, &connectError{server: bus.Redact(url), err: err}
 	}
 	return c, nil
+}
+
+// away tells of a connection that was lost and does not come back.
+func (a *app) away(waited time.Duration, err error) {
+	fmt.Fprintf(a.errOut, "hersh: no connection to NATS for %s, trying on (%v)\n", waited, err)
 }
 
 // finish tells of an error and returns the exit code.

@@ -92,7 +92,7 @@ func (cmd *tenantsInitCmd) Run(a *app) error {
 	if a.json() {
 		return a.print(map[string]string{"dir": cmd.Dir, "config": d.ServerConfig(), "supervisor": d.KeyFile(tenants.Supervisor), "provisioner": d.KeyFile(tenants.Provisioner)})
 	}
-	a.printLine("Made " + cmd.Dir + ". What was there stays as it is.")
+	a.printLine("The configuration is in " + cmd.Dir + ".")
 	a.printLine("  start the server        nats-server --config " + d.ServerConfig())
 	a.printLine("  make the streams once   hersh tenants provision --dir " + cmd.Dir)
 	a.printLine("  let somebody in         hersh tenants add USER, hersh tenants add-host HOST")

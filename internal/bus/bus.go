@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,6 +49,8 @@ type Bus struct {
 	timing timing
 	lease  time.Duration // How long a lease that is not renewed lasts.
 	log    *slog.Logger
+
+	missedBeats atomic.Int32 // Heartbeats in a row that could not be stored.
 }
 
 // New returns the bus on a connection, which stays the caller's to close. Nothing is created before Provision.

@@ -23,7 +23,9 @@ const (
 // addresses of all servers, separated by commas. The error handler logs what the server reports asynchronously: denied
 // permissions show nowhere else.
 func Dial(servers, name string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
-	away := &outage{log: log}
+	away := &outage{report: func(waited time.Duration, err error) {
+		log.Error("still no connection to NATS; trying on", "waited", waited, "last_error", err)
+	}}
 	base := []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
@@ -64,23 +66,51 @@ func ConnectError(servers string, err error) error {
 	return fmt.Errorf("connect to NATS at %s: %w", Redact(servers), err)
 }
 
+// ReportOutages makes a connection tell when it has been away for 10 s, and every 10 s from then on, with the error of the last
+// try. report is called by a timer. Handlers of disconnects and reconnects that were set before go on.
+func ReportOutages(report func(waited time.Duration, err error)) nats.Option {
+	away := &outage{report: report}
+	return func(o *nats.Options) error {
+		lost, back := o.DisconnectedErrCB, o.ReconnectedCB
+		o.DisconnectedErrCB = func(nc *nats.Conn, err error) {
+			away.begin(nc)
+			if lost != nil {
+				lost(nc, err)
+			}
+		}
+		o.ReconnectedCB = func(nc *nats.Conn) {
+			away.end()
+			if back != nil {
+				back(nc)
+			}
+		}
+		return nil
+	}
+}
+
+// connection is what an outage asks of a *nats.Conn.
+type connection interface {
+	IsClosed() bool
+	LastError() error
+}
+
 // outage tells of a connection that stays away.
 type outage struct {
-	log *slog.Logger
+	report func(waited time.Duration, err error)
 
 	mu    sync.Mutex
 	since time.Time
 	timer *time.Timer // nil while the connection is there.
 }
 
-func (o *outage) begin(nc *nats.Conn) {
+func (o *outage) begin(nc connection) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.timer != nil || nc.IsClosed() {
 		return
 	}
 	o.since = time.Now()
-	o.timer = time.AfterFunc(reportAfter, func() { o.report(nc) })
+	o.timer = time.AfterFunc(reportAfter, func() { o.tell(nc) })
 }
 
 // end returns how long the connection was away.
@@ -95,12 +125,12 @@ func (o *outage) end() time.Duration {
 	return time.Since(o.since).Round(time.Millisecond)
 }
 
-func (o *outage) report(nc *nats.Conn) {
+func (o *outage) tell(nc connection) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.timer == nil || nc.IsClosed() {
 		return
 	}
-	o.log.Error("still no connection to NATS; trying on", "waited", time.Since(o.since).Round(time.Second), "servers", len(nc.Servers()), "last_error", nc.LastError())
+	o.report(time.Since(o.since).Round(time.Second), nc.LastError())
 	o.timer.Reset(reportAfter)
 }

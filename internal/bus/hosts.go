@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,8 +16,25 @@ import (
 // HostTTL is how long a host may say nothing before it is lost.
 func (b *Bus) HostTTL() time.Duration { return b.opts.HostTTL }
 
-// Beat stores the heartbeat of a host. Its key expires when no other follows within the TTL of the bucket.
+// maxMissedBeats is how many heartbeats in a row may not be stored before another server is tried.
+const maxMissedBeats = 3
+
+// Beat stores the heartbeat of a host. Its key expires when no other follows within the TTL of the bucket. A server that keeps the
+// connection and is itself cut off from the others stores nothing; after some heartbeats that were not stored it is left for
+// another, so that the host is not lost with it.
 func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
+	err := b.beat(ctx, beat)
+	if err == nil {
+		b.missedBeats.Store(0)
+	} else if b.nc.IsConnected() && b.missedBeats.Add(1) == maxMissedBeats {
+		b.missedBeats.Store(0)
+		b.log.Warn("no heartbeat can be stored; leaving the NATS server for another", "server", b.nc.ConnectedUrlRedacted())
+		return errors.Join(err, b.nc.ForceReconnect())
+	}
+	return err
+}
+
+func (b *Bus) beat(ctx context.Context, beat events.Heartbeat) error {
 	data, err := json.Marshal(beat)
 	if err != nil {
 		return fmt.Errorf("heartbeat of host %s: %w", beat.HostID, err)

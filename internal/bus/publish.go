@@ -54,7 +54,12 @@ func mayPass(err error) bool {
 	if errors.As(err, &apiErr) {
 		return apiErr.ErrorCode == sameKeyUnderWay || apiErr.ErrorCode == unavailable || apiErr.ErrorCode == noLeader
 	}
-	return isNoAnswer(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+	return isNoAnswer(err) || isAway(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+}
+
+// isAway reports that the connection is not there just now: another server is being tried.
+func isAway(err error) bool {
+	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected)
 }
 
 func isLogFull(err error) bool {

@@ -73,12 +73,12 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (r *replicated) dial(name string) (*nats.Conn, *bus.Bus) {
+func (r *replicated) dial(name string, opts ...nats.Option) (*nats.Conn, *bus.Bus) {
 	r.t.Helper()
 	var nc *nats.Conn
 	closed := make(chan struct{})
 	r.await("a connection", func(context.Context) (err error) {
-		nc, err = bus.Dial(r.cluster.URL(), name, natstest.Log(r.t), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+		nc, err = bus.Dial(r.cluster.URL(), name, natstest.Log(r.t), append(opts, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
 		return err
 	})
 	r.t.Cleanup(func() {
@@ -206,6 +206,7 @@ func TestReplicatedBus(t *testing.T) {
 	t.Run("one disk wiped", r.diskWiped)
 	t.Run("leader killed in a burst", r.leaderKilled)
 	t.Run("two of three away", r.majorityAway)
+	t.Run("one cut off from the others", r.serverCutOff)
 	r.healthy()
 	for _, id := range r.ids {
 		r.noneTwice(id, nil)
@@ -339,6 +340,32 @@ func (r *replicated) majorityAway(t *testing.T) {
 	r.awaitAll(reducer.StateReady)
 	for _, id := range r.ids {
 		r.noneTwice(id, []string{string(id) + "/waits"})
+	}
+}
+
+// A server that is cut off from the others keeps its clients; a host that is connected to it goes elsewhere, and is not lost.
+func (r *replicated) serverCutOff(t *testing.T) {
+	r.healthy()
+	nc, b := r.dial("host", nats.DontRandomize()) // Takes the first server.
+	if first := "nats://" + r.cluster.Servers[0].Addr; nc.ConnectedUrl() != first {
+		t.Fatalf("connected to %s, want %s", nc.ConnectedUrl(), first)
+	}
+	for _, p := range r.cluster.around(0) {
+		p.Hold()
+		defer p.Mend()
+	}
+	// A heartbeat may still be stored while the server believes that it leads; from then on none is, until another server is taken.
+	r.await("the host to leave the server", func(ctx context.Context) error {
+		if err := b.Beat(ctx, events.Heartbeat{HostID: "moves"}); err != nil {
+			return err
+		}
+		if nc.ConnectedUrl() == "nats://"+r.cluster.Servers[0].Addr {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if nc.Stats().Reconnects == 0 {
+		t.Error("it did not reconnect")
 	}
 }
 

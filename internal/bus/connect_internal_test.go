@@ -1,0 +1,45 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type fakeConn struct{ closed bool }
+
+func (c *fakeConn) IsClosed() bool   { return c.closed }
+func (c *fakeConn) LastError() error { return errors.New("refused") }
+
+// A connection that is away is told of after 10 s and every 10 s from then on, and not once it is back or closed for good.
+func TestOutageIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		away := &outage{report: func(waited time.Duration, err error) { told = append(told, fmt.Sprint(waited, " ", err)) }}
+		nc := &fakeConn{}
+		expect := func(after time.Duration, want ...string) {
+			t.Helper()
+			time.Sleep(after) // Of the bubble's clock.
+			synctest.Wait()
+			if !slices.Equal(told, want) {
+				t.Errorf("told of %q, want %q", told, want)
+			}
+			told = nil
+		}
+		away.begin(nc)
+		expect(9 * time.Second)
+		away.begin(nc) // A try that fails begins nothing new.
+		expect(2*time.Second, "10s refused")
+		expect(20*time.Second, "20s refused", "30s refused")
+		if waited := away.end(); waited != 31*time.Second {
+			t.Errorf("waited %s, want 31s", waited)
+		}
+		expect(time.Minute)
+		away.begin(nc)
+		nc.closed = true
+		expect(time.Minute)
+	})
+}
