@@ -56,7 +56,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s).
 
 .PHONY: chaos
 chaos: ## Kill, freeze and cut off a whole Hersh of processes for DURATION (1m), by the schedule of SEED, and check that nothing was lost.
-	$(GO) run ./internal/chaos/cmd -duration $(DURATION) -seed $(SEED) -fault '$(FAULT)'
+	$(GO) run ./internal/chaos/cmd -duration $(DURATION) -seed $(SEED) -fault '$(FAULT)' $(CHAOSFLAGS)
 
 .PHONY: images
 images: ## Build the images of docker-compose.dev.yml, FROM scratch, from static binaries.

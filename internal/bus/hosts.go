@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
@@ -24,7 +26,7 @@ const maxMissedBeats = 3
 // another, so that the host is not lost with it.
 func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
 	err := b.beat(ctx, beat)
-	if err == nil {
+	if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) { // Which a server that is cut off does not know.
 		b.missedBeats.Store(0)
 	} else if b.nc.IsConnected() && b.missedBeats.Add(1) == maxMissedBeats {
 		b.missedBeats.Store(0)

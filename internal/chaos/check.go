@@ -142,18 +142,18 @@ func (c *checker) state(t truth, add addFunc) {
 func (c *checker) containers(states map[events.ProgramID]reducer.ProgramState, add addFunc) error {
 	runs := map[string]bool{}
 	for _, e := range c.system.executors {
-		list, err := e.store.List()
+		list, err := e.host.list()
 		if err != nil {
 			return err
 		}
 		for _, con := range list {
 			s := states[con.ProgramID]
 			named := s.ContainerID == con.ID && string(s.HostID) == e.Name
-			runs[con.ID] = con.Running()
+			runs[con.ID] = con.Running
 			switch {
-			case con.Running() && !(named && s.State == reducer.StateReady):
+			case con.Running && !(named && s.State == reducer.StateReady):
 				add(ProblemOrphan, con.ProgramID, "%s runs on %s; the program is %s on %q in %q", con.ID, e.Name, s.State, s.HostID, s.ContainerID)
-			case !con.Running() && !(named && s.State == reducer.StateError):
+			case !con.Running && !(named && s.State == reducer.StateError):
 				add(ProblemOrphan, con.ProgramID, "%s lies about on %s; the program is %s", con.ID, e.Name, s.State)
 			}
 		}

@@ -38,7 +38,7 @@ func newScene(t *testing.T, server *natstest.Server, b *bus.Bus, binary string) 
 	dir := t.TempDir()
 	system := &System{}
 	for i := range 2 {
-		svc := &service{store: prochost.Store(fmt.Sprintf("%s/host-%d", dir, i+1), binary)}
+		svc := &service{host: boxes{prochost.Store(fmt.Sprintf("%s/host-%d", dir, i+1), binary)}}
 		svc.Name = fmt.Sprintf("host-%d", i+1)
 		system.executors = append(system.executors, svc)
 	}
@@ -79,7 +79,7 @@ func (s *scene) uneventful() bool {
 
 func (s *scene) endContainers() {
 	for _, e := range s.system.executors {
-		list, err := e.store.List()
+		list, err := s.store(e).List()
 		if err != nil {
 			s.t.Error(err)
 		}
@@ -89,8 +89,10 @@ func (s *scene) endContainers() {
 	}
 }
 
+func (s *scene) store(e *service) box.Store { return e.host.(boxes).store }
+
 func (s *scene) wipe(e *service, c box.Status) {
-	if err := e.store.Wipe(c); err != nil {
+	if err := s.store(e).Wipe(c); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -135,7 +137,7 @@ func (s *scene) raw(id events.ProgramID, typ events.Type, header nats.Header) {
 
 func (s *scene) launch(host int, id events.ProgramID, attempt uint64) box.Status {
 	s.t.Helper()
-	store := s.system.executors[host].store
+	store := s.store(s.system.executors[host])
 	if err := store.Create(id, attempt, box.Script{}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -154,7 +156,7 @@ func (s *scene) kill(host int, c box.Status) {
 	}
 	for now := c; now.Running(); {
 		var err error
-		if now, err = s.system.executors[host].store.Find(c.ID); err != nil || !pause(s.ctx, healthEvery) {
+		if now, err = s.store(s.system.executors[host]).Find(c.ID); err != nil || !pause(s.ctx, healthEvery) {
 			s.t.Fatalf("the container does not end: %v", err)
 		}
 	}
@@ -241,14 +243,14 @@ var mistakes = []mistake{
 		s.model()
 	}, ProblemStuck, "is Building of attempt 1"},
 	{"a Ready program has no container", func(s *scene) {
-		c, err := s.system.executors[0].store.Find(s.id)
+		c, err := s.store(s.system.executors[0]).Find(s.id)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		s.wipe(s.system.executors[0], c)
 	}, ProblemStuck, "which does not run"},
 	{"the container of a Ready program is dead", func(s *scene) {
-		c, err := s.system.executors[0].store.Find(s.id)
+		c, err := s.store(s.system.executors[0]).Find(s.id)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -25,7 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const deadline = 2 * time.Minute // Bounds every wait; it is far more than anything takes.
+const (
+	deadline = 2 * time.Minute // Bounds every wait; it is far more than anything takes.
+	digest   = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+)
 
 // replicated is three NATS servers as processes, with two supervisors and two executors in this one.
 type replicated struct {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -397,22 +396,22 @@ func (n *nemesis) deleted(stream string) func(*rand.Rand) act {
 // containers ends some containers of a host behind its executor's back.
 func (n *nemesis) containers(remove bool) func(*rand.Rand) act {
 	return func(r *rand.Rand) act {
-		e, count := n.system.executors[r.IntN(executors)], 1+r.IntN(3)
+		e, count := n.system.executors[r.IntN(len(n.system.executors))], 1+r.IntN(3)
 		return act{fmt.Sprintf("%d of %s", count, e.Name), func(context.Context) error {
-			list, err := e.store.List()
+			list, err := e.host.list()
 			if err != nil {
 				return err
 			}
 			for _, c := range list {
-				if !c.Running() || count == 0 {
+				if !c.Running || count == 0 {
 					continue
 				}
 				count--
 				n.note(c.ID)
 				if remove {
-					err = e.store.Wipe(c)
+					err = e.host.wipe(c)
 				} else {
-					err = syscall.Kill(c.Pid, syscall.SIGKILL)
+					err = e.host.kill(c)
 				}
 				if err != nil {
 					return err

@@ -56,7 +56,9 @@ func newPowered(t *testing.T, servers int, sync string, kind disk.Kind) *powered
 	t.Cleanup(p.nc.Close)
 	b, err := bus.New(p.nc, natstest.Log(t), bus.Options{Replicas: servers})
 	must(t, err)
-	p.ids, err = create(ctx, b, Options{Programs: 4})
+	for provision(ctx, b) != nil && pause(ctx, healthEvery) {
+	}
+	p.ids, err = create(ctx, b, digest, 4)
 	must(t, err)
 	return p
 }

@@ -1,10 +1,13 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/source"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -20,7 +24,6 @@ const (
 	provisionWait = 20 * time.Second // For all streams; the first requests may be lost while there is no leader.
 	ackTail       = time.Minute      // How long users wait for what they published last.
 	restWait      = 3 * time.Minute  // How long the system may take to come to rest: a sweep, a comparison, a redelivery, and waits between.
-	digest        = events.SourceDigest("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 )
 
 // Options say how long and how wild a run is.
@@ -31,6 +34,7 @@ type Options struct {
 	Fault    string        // Only faults of this kind, each alone; "" is all kinds.
 	HostTTL  time.Duration // At least 10 s.
 	Disks    bool          // NATS servers stand on disks of package disk, so that these can fail too.
+	Docker   bool          // A fourth executor is on real Docker, with runc, and has its part of the programs.
 	Programs int
 	Pace     time.Duration // Mean time between two publications of one user.
 	Tell     func(format string, args ...any)
@@ -53,7 +57,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	ids, err := create(ctx, b, o)
+	digest, err := upload(ctx, b, o)
+	if err != nil {
+		return Report{}, err
+	}
+	ids, err := create(ctx, b, digest, o.Programs)
 	if err != nil {
 		return Report{}, err
 	}
@@ -85,22 +93,58 @@ func connect(ctx context.Context, url string) (nc *nats.Conn, err error) {
 	}
 }
 
-// create makes the streams and the programs.
-func create(ctx context.Context, b *bus.Bus, o Options) ([]events.ProgramID, error) {
+// upload makes the streams and uploads the source of all programs, which only real Docker looks at: a program that waits for SIGTERM.
+func upload(ctx context.Context, b *bus.Bus, o Options) (events.SourceDigest, error) {
 	ctx, cancel := context.WithTimeout(ctx, startupWait)
 	defer cancel()
 	for provision(ctx, b) != nil { // As the supervisors do: nothing may be hurt that is not there yet.
 		if !pause(ctx, time.Second) {
-			return nil, ctx.Err()
+			return "", ctx.Err()
 		}
 	}
+	dir := filepath.Join(o.Dir, "source")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if _, err := Build(ctx, dir, module+"/internal/chaos/container"); err != nil {
+		return "", err
+	}
+	dockerfile := "FROM scratch\nCOPY internal-chaos-container /program\nENTRYPOINT [\"/program\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		return "", err
+	}
+	var tarball bytes.Buffer
+	digest, err := source.Pack(ctx, &tarball, dir)
+	if err != nil {
+		return "", err
+	}
+	for i := range userCount {
+		for {
+			err := b.PutSource(ctx, user(i), digest, bytes.NewReader(tarball.Bytes()))
+			if err == nil {
+				break
+			}
+			if !pause(ctx, time.Second) {
+				return "", errors.Join(ctx.Err(), err)
+			}
+		}
+	}
+	return digest, nil
+}
+
+func user(i int) events.UserID { return events.UserID(fmt.Sprintf("user-%d", i%userCount)) }
+
+// create makes programs.
+func create(ctx context.Context, b *bus.Bus, digest events.SourceDigest, programs int) ([]events.ProgramID, error) {
+	ctx, cancel := context.WithTimeout(ctx, startupWait)
+	defer cancel()
 	build, err := events.NewBuildID(digest)
 	if err != nil {
 		return nil, err
 	}
 	var ids []events.ProgramID
-	for i := range o.Programs {
-		id := events.NewProgramID(events.UserID(fmt.Sprintf("user-%d", i%userCount)), build)
+	for i := range programs {
+		id := events.NewProgramID(user(i), build)
 		for {
 			err := createOnce(ctx, b, id, events.ProgramCreated{BuildID: build, SourceDigest: digest})
 			if err == nil {

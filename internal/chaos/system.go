@@ -11,21 +11,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rlaaudgjs5638/hersh/internal/chaos/box"
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/disk"
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/prochost"
 )
 
 const (
 	supervisors = 3
-	executors   = 3
+	executors   = 3 // Whose containers are processes.
+	natsServer  = "github.com/nats-io/nats-server/v2"
 )
 
 // service is a supervisor or an executor, which reaches the cluster through proxies of its own.
 type service struct {
 	Process
 	proxies []*Proxy
-	store   box.Store // Of an executor.
+	host    host // Of an executor.
 }
 
 // System is all that runs.
@@ -44,30 +44,37 @@ func startSystem(ctx context.Context, o Options) (*System, error) {
 	dir := o.Dir
 	bins := map[string]string{}
 	for _, pkg := range []string{
-		"github.com/nats-io/nats-server/v2", module + "/cmd/supervisor",
-		module + "/internal/chaos/executor", module + "/internal/chaos/container",
+		natsServer, module + "/cmd/supervisor",
+		module + "/cmd/executor", module + "/internal/chaos/executor", module + "/internal/chaos/container",
 	} {
 		path, err := Build(ctx, dir, pkg)
 		if err != nil {
 			return nil, err
 		}
-		bins[filepath.Base(strings.TrimSuffix(pkg, "/v2"))] = path
+		bins[strings.TrimPrefix(pkg, module+"/")] = path
 	}
 	s := &System{hostTTL: o.HostTTL}
 	var err error
-	if s.cluster, err = StartCluster(bins["nats-server"], dir, ClusterOptions{Servers: servers, Sync: syncAlways, Disks: o.Disks, Kind: disk.Torn, Died: s.note}); err != nil {
+	if s.cluster, err = StartCluster(bins[natsServer], dir, ClusterOptions{Servers: servers, Sync: syncAlways, Disks: o.Disks, Kind: disk.Torn, Died: s.note}); err != nil {
 		return nil, err
 	}
 	for i := range supervisors {
 		name := fmt.Sprintf("supervisor-%d", i+1)
-		err = errors.Join(err, s.add(&s.supervisors, dir, name, bins["supervisor"], box.Store{}, "--http", "", "--name", name,
+		err = errors.Join(err, s.add(&s.supervisors, dir, name, bins["cmd/supervisor"], nil, "--http", "", "--name", name,
 			"--replicas", strconv.Itoa(servers), "--host-ttl", o.HostTTL.String()))
+	}
+	builds := "4"
+	if o.Docker {
+		builds = "1" // So that Docker, which is slower, gets its part.
 	}
 	for i := range executors {
 		host := fmt.Sprintf("host-%d", i+1)
 		folder := filepath.Join(dir, host)
-		err = errors.Join(err, s.add(&s.executors, dir, host, bins["executor"], prochost.Store(folder, bins["container"]),
-			"--host-id", host, "--dir", folder, "--container", bins["container"], "--seed", strconv.FormatUint(o.Seed, 10)))
+		err = errors.Join(err, s.add(&s.executors, dir, host, bins["internal/chaos/executor"], boxes{prochost.Store(folder, bins["internal/chaos/container"])},
+			"--host-id", host, "--dir", folder, "--container", bins["internal/chaos/container"], "--seed", strconv.FormatUint(o.Seed, 10), "--build-slots", builds))
+	}
+	if o.Docker {
+		err = errors.Join(err, s.addDocker(o, bins["cmd/executor"]))
 	}
 	if err != nil {
 		s.Stop()
@@ -76,8 +83,8 @@ func startSystem(ctx context.Context, o Options) (*System, error) {
 	return s, nil
 }
 
-func (s *System) add(list *[]*service, dir, name, path string, store box.Store, args ...string) error {
-	svc := &service{store: store}
+func (s *System) add(list *[]*service, dir, name, path string, containers host, args ...string) error {
+	svc := &service{host: containers}
 	*list = append(*list, svc)
 	var urls []string
 	for _, server := range s.cluster.Servers {
@@ -119,9 +126,15 @@ func (s *System) Stop() {
 		}
 	}
 	for _, e := range s.executors {
-		list, _ := e.store.List() // What is not listed ends when its folder is removed.
+		if d, ok := e.host.(dockerHost); ok {
+			if err := d.removeAll(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			continue
+		}
+		list, _ := e.host.list() // What is not listed ends when its folder is removed.
 		for _, c := range list {
-			_ = e.store.Wipe(c)
+			_ = e.host.wipe(c)
 		}
 	}
 	if err := s.cluster.Stop(); err != nil {

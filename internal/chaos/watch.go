@@ -45,12 +45,12 @@ func (w *watch) run(ctx context.Context) {
 func (w *watch) look() map[events.ProgramID][]runner {
 	now := map[events.ProgramID][]runner{}
 	for _, e := range w.system.executors {
-		list, err := e.store.List()
+		list, err := e.host.list()
 		if err != nil {
 			w.system.note(fmt.Errorf("list the containers of %s: %w", e.Name, err))
 		}
 		for _, c := range list {
-			if c.Running() {
+			if c.Running {
 				now[c.ProgramID] = append(now[c.ProgramID], runner{host: events.HostID(e.Name), id: c.ID, attempt: c.Attempt})
 			}
 		}

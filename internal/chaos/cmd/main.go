@@ -28,6 +28,7 @@ func run() error {
 	flag.StringVar(&o.Fault, "fault", "", "only faults of this kind, each alone, to measure recoveries, as executor-killed or host-gone; an unknown one lists all")
 	flag.DurationVar(&o.HostTTL, "host-ttl", 10*time.Second, "how long a host may say nothing before it is lost")
 	flag.BoolVar(&o.Disks, "disks", disk.Supported(), "NATS servers stand on disks in memory that can fail (FUSE, needs root)")
+	flag.BoolVar(&o.Docker, "docker", false, "a fourth executor is on real Docker, with runc")
 	flag.IntVar(&o.Programs, "programs", 30, "how many")
 	flag.DurationVar(&o.Pace, "pace", time.Second, "mean time between two publications of one of the six users")
 	keep := flag.Bool("keep", false, "keep the files and logs")

@@ -31,6 +31,7 @@ func run() error {
 	host := flag.String("host-id", "", "name of this host")
 	dir := flag.String("dir", "", "folder of its containers and images")
 	container := flag.String("container", "", "the container's program")
+	builds := flag.Int("build-slots", 4, "builds at once of programs without a host")
 	seed := flag.Uint64("seed", 1, "of what builds and containers do")
 	flag.Parse()
 	id, err := events.ParseHostID(*host)
@@ -58,7 +59,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	loop := executor.New(id, b, prochost.New(*dir, *container, *seed), executor.Options{BuildSlots: 4, RunSlots: 4},
+	loop := executor.New(id, b, prochost.New(*dir, *container, *seed), executor.Options{BuildSlots: *builds, RunSlots: 4},
 		log, executor.NewMetrics(prometheus.NewRegistry()))
 	log.Info("executor runs")
 	if err := loop.Run(ctx); !errors.Is(err, context.Canceled) {
