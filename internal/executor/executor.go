@@ -91,6 +91,7 @@ type Executor struct {
 	log     *slog.Logger
 	metrics *Metrics
 	locks   keyLocks
+	doubts  doubts
 	admit   *admission
 	started time.Time
 	// lastBeat is when the last heartbeat was sent that the bus took, in nanoseconds since 1970.
@@ -214,7 +215,9 @@ func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) 
 }
 
 // whyBehind tells a read that lags, which an error brings again, from a message that names an event which is not there, which is
-// nil: nobody who read the log has published it, and it would come again for ever.
+// nil: nobody who read the log has published it, and it would come again for ever. The leader's word is not enough for that: a
+// server that was cut off from the others believes for some seconds that it leads, and has not heard what the new leader stored.
+// So it must have said so again and again, with the waits of the queue between.
 func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, read, seq uint64) error {
 	head, err := e.bus.Head(ctx, id)
 	switch {
@@ -222,7 +225,7 @@ func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, read, seq
 		return nil
 	case err != nil:
 		return err
-	case head.Seq >= seq:
+	case head.Seq >= seq, !e.doubts.enough(effects.Key(id, seq)):
 		return fmt.Errorf("%w (read to %d, expected %d)", errBehind, read, seq)
 	}
 	e.log.Warn("dropped an effects message that names an event which the log does not have", "program", id, "seq", seq, "log", head.Seq)
