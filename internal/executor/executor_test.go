@@ -256,7 +256,7 @@ func TestHandleRunsAndPublishesInOrder(t *testing.T) {
 
 func TestForgedMessagesRunNothing(t *testing.T) {
 	s := newSetUp(t, events.UserStartRequested{})
-	s.handle(1)  // That event decided nothing.
+	s.handle(1) // That event decided nothing.
 	// The log has no such event. The leader must have said so often: one that was cut off says so too, for some seconds.
 	for try := 1; ; try++ {
 		err := s.exec.Handle(t.Context(), s.id, 99)
