@@ -46,6 +46,9 @@ func (w *watch) look() map[events.ProgramID][]runner {
 	now := map[events.ProgramID][]runner{}
 	for _, e := range w.system.executors {
 		list, err := e.host.list()
+		if _, ok := e.host.(dockerHost); ok && err != nil {
+			continue // A busy Docker is no mistake of Hersh's; this look sees nothing of it.
+		}
 		if err != nil {
 			w.system.note(fmt.Errorf("list the containers of %s: %w", e.Name, err))
 		}
