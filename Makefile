@@ -3,6 +3,7 @@
 GO        ?= go
 BUILD     := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags='-s -w'
 SEEDS     ?= 10000
+FRESH     ?= 0s
 FUZZTIME  ?= 30s
 DURATION  ?= 1m
 SEED      ?= $(shell date +%s)
@@ -47,8 +48,8 @@ bench: examples ## Measure: Reduce, replay, and a start through Hersh against th
 	$(GO) test -run '^$$' -bench . -benchmem ./reducer ./internal/bus ./internal/e2e
 
 .PHONY: sim
-sim: ## Simulate SEEDS worlds (10000) full of faults, on all cores, and look for violations; a failure prints its seed.
-	$(GO) test ./internal/sim -run TestSeeds -seeds $(SEEDS) -timeout 3h -v
+sim: ## Simulate SEEDS worlds (10000) full of faults and then fresh ones for FRESH (0s), on all cores; a failure prints its seed.
+	$(GO) test ./internal/sim -run 'TestSeeds$$' -seeds $(SEEDS) -fresh $(FRESH) -timeout 0 -v
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s).

@@ -17,7 +17,8 @@ import (
 
 // picture says which package may import what; docs/architecture.md explains it. A name that ends in "/..." stands for a
 // folder and all below it; the most exact row counts. "core" is events, effects and reducer; "any" is everything that is no
-// test support. Tests may import more, see mayTestImport.
+// test support. Tests may import more, see mayTestImport. cmd/hersh alone has test support in it: "hersh sim" lets people run the
+// simulation by its seeds, without the sources.
 const picture = `
 package                      | of Hersh                                                       | of others
 .                            |                                                                |
@@ -44,6 +45,7 @@ internal/service/supervisord | any                                              
 internal/service/executord   | any                                                            | nats prometheus
 internal/api                 | core internal/supervisor internal/bus client/wire              | nats prometheus
 cmd/...                      | any                                                            | nats prometheus kong uuid
+cmd/hersh                    | any internal/sim/...                                           | nats prometheus kong uuid
 ── outside
 client/wire                  | events reducer                                                 |
 client                       | core client/wire internal/bus internal/source                  | nats uuid

@@ -66,6 +66,7 @@ type cli struct {
 	Delete  deleteCmd  `cmd:"" aliases:"rm,remove" help:"Delete a program that does not run, and its log."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what Hersh needs."`
 	Tenants tenantsCmd `cmd:"" help:"Say who is let in: accounts and keys of a NATS server for more people than one."`
+	Sim     simCmd     `cmd:"" help:"Simulate a small world full of faults, and check that every promise holds."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

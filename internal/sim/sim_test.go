@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,28 +43,60 @@ func TestSeeds(t *testing.T) {
 		return
 	}
 	began := time.Now()
-	var steps, faults, events int
-	run := func(seed uint64) {
-		result := sim.Run(sim.Small(seed))
-		steps, faults, events = steps+result.Steps, faults+result.Faults, events+result.Events
-		report(t, result)
-		if again := sim.Run(sim.Small(seed)); !bytes.Equal(result.Trace, again.Trace) {
-			t.Fatalf("seed %d does not give the same trace twice:\n%s", seed, firstDifference(result.Trace, again.Trace))
+	var total totals
+	total.run(t, *first, func(n int) bool { return n < *seeds })
+	t.Logf("seeds %d to %d", *first, *first+uint64(total.seeds)-1)
+	if *fresh > 0 && !t.Failed() {
+		from, before := rand.Uint64()>>16, total.seeds
+		t.Logf("fresh seeds from %d on", from)
+		until := time.Now().Add(*fresh)
+		total.run(t, from, func(int) bool { return time.Now().Before(until) })
+		t.Logf("%d fresh seeds", total.seeds-before)
+	}
+	t.Logf("%d seeds, %d steps, %d faults, %d events; each run twice, %.0f steps/s",
+		total.seeds, total.steps, total.faults, total.events, 2*float64(total.steps)/time.Since(began).Seconds())
+}
+
+// totals is what was simulated.
+type totals struct {
+	mu                           sync.Mutex
+	seeds, steps, faults, events int
+}
+
+// run simulates seeds on all cores, from one on, as long as more says so of the number that were begun, and none is violated.
+func (total *totals) run(t *testing.T, from uint64, more func(begun int) bool) {
+	var workers sync.WaitGroup
+	begun := 0
+	next := func() (uint64, bool) {
+		total.mu.Lock()
+		defer total.mu.Unlock()
+		if t.Failed() || !more(begun) {
+			return 0, false
 		}
+		begun++
+		return from + uint64(begun) - 1, true
 	}
-	for n := range *seeds {
-		run(*first + uint64(n))
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for seed, ok := next(); ok; seed, ok = next() {
+				total.runOne(t, seed)
+			}
+		})
 	}
-	t.Logf("seeds %d to %d", *first, *first+uint64(*seeds)-1)
-	if *fresh > 0 {
-		from, n := rand.Uint64()>>16, uint64(0)
-		for until := time.Now().Add(*fresh); time.Now().Before(until); n++ {
-			run(from + n)
-		}
-		t.Logf("fresh seeds %d to %d", from, from+n-1)
+	workers.Wait()
+}
+
+func (total *totals) runOne(t *testing.T, seed uint64) {
+	result := sim.Run(sim.Small(seed))
+	again := sim.Run(sim.Small(seed))
+	total.mu.Lock()
+	defer total.mu.Unlock()
+	total.seeds++
+	total.steps, total.faults, total.events = total.steps+result.Steps, total.faults+result.Faults, total.events+result.Events
+	report(t, result)
+	if !bytes.Equal(result.Trace, again.Trace) {
+		t.Errorf("seed %d does not give the same trace twice:\n%s", seed, firstDifference(result.Trace, again.Trace))
 	}
-	t.Logf("%d steps, %d faults, %d events; each run twice, %.0f steps/s",
-		steps, faults, events, 2*float64(steps)/time.Since(began).Seconds())
 }
 
 // report fails the test with a violation, its seed, and what led to it.
@@ -70,7 +104,7 @@ func report(t *testing.T, result sim.Result) {
 	t.Helper()
 	if result.Violation != nil {
 		result = sim.Shrink(sim.Small(result.Seed), result)
-		t.Fatalf("seed %d: %v\nreproduce: go test ./internal/sim -run TestSeeds -seed %d -trace\n%s",
+		t.Errorf("seed %d: %v\nreproduce: go test ./internal/sim -run TestSeeds -seed %d -trace\n%s",
 			result.Seed, result.Violation, result.Seed, sim.Shorten(result, 70))
 	}
 }

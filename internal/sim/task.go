@@ -34,9 +34,9 @@ type crashed struct{}
 
 // spawn begins work. done gets its result, unless the process dies.
 func (w *World) spawn(p *proc, name, key string, delivery *bustest.Delivery, work func() error, done func(error)) *task {
-	t := &task{name: name, proc: p, key: key, delivery: delivery, began: w.steps}
+	t := &task{name: name, proc: p, key: key, delivery: delivery}
 	t.resume, t.abandon = iter.Pull(func(yield func(struct{}) bool) {
-		t.yield = yield
+		t.yield, t.began = yield, w.steps
 		err := t.guard(work)
 		if !t.crashed {
 			done(err)
