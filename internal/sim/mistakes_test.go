@@ -45,22 +45,23 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 
 func mistakes() map[string]Hooks {
 	return map[string]Hooks{
-		"work is acknowledged before it is done":            {AckFirst: true},
-		"work that failed is acknowledged":                  {AckFailed: true},
-		"no sweep":                                          {NoSweep: true},
-		"no comparison but at the start":                    {NoCompare: true},
-		"checkpoints are saved before effects go out":       {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return &saveFirst{Bus: b} }},
-		"a publication that failed counts":                  {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return heedless{b} }},
-		"checkpoints that claim too much are believed":      {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return believer{b} }},
-		"effects of a placed program go to any host":        {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return misplaced{b} }},
-		"nobody looks after the hosts":                      {NoWatch: true},
-		"hosts work before they compare":                    {NeverAway: true},
-		"effects of a lost host run late":                   {StaleLog: true, HostBus: func(b supervisor.HostBus) supervisor.HostBus { return lenient{b} }},
-		"hosts are declared lost without asking the leader": {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return believing{b} }},
-		"a host is declared lost again and again":           {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return repeating{b} }},
-		"an answer that does not come is a lost host":       {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return impatient{b} }},
-		"hosts keep what was theirs when they were lost":    onHost(func(h host, base executor.Host) executor.Host { return clinging{base, h} }),
-		"a sweep lists nothing":                             {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return headless{b} }},
+		"work is acknowledged before it is done":                 {AckFirst: true},
+		"work that failed is acknowledged":                       {AckFailed: true},
+		"no sweep":                                               {NoSweep: true},
+		"no comparison but at the start":                         {NoCompare: true},
+		"checkpoints are saved before effects go out":            {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return &saveFirst{Bus: b} }},
+		"a publication that failed counts":                       {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return heedless{b} }},
+		"checkpoints that claim too much are believed":           {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return believer{b} }},
+		"effects of a placed program go to any host":             {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return misplaced{b} }},
+		"a message beyond the log is taken for a read that lags": {ExecutorBus: func(b executor.Bus) executor.Bus { return patient{b} }},
+		"nobody looks after the hosts":                           {NoWatch: true},
+		"hosts work before they compare":                         {NeverAway: true},
+		"effects of a lost host run late":                        {StaleLog: true, HostBus: func(b supervisor.HostBus) supervisor.HostBus { return lenient{b} }},
+		"hosts are declared lost without asking the leader":      {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return believing{b} }},
+		"a host is declared lost again and again":                {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return repeating{b} }},
+		"an answer that does not come is a lost host":            {HostBus: func(b supervisor.HostBus) supervisor.HostBus { return impatient{b} }},
+		"hosts keep what was theirs when they were lost":         onHost(func(h host, base executor.Host) executor.Host { return clinging{base, h} }),
+		"a sweep lists nothing":                                  {SupervisorBus: func(b supervisor.Bus) supervisor.Bus { return headless{b} }},
 		"results say no attempt and no host": executorBus(func(_ events.ProgramID, ev *events.Event, _ *string) {
 			*ev = events.WithOrigin(*ev, events.Origin{})
 		}),
@@ -142,6 +143,15 @@ func (b misplaced) PublishEffects(ctx context.Context, m effects.Message) error 
 		m.Effects[0] = start
 	}
 	return b.Bus.PublishEffects(ctx, m)
+}
+
+// patient takes every event that a message names for one that the log has.
+type patient struct{ executor.Bus }
+
+func (b patient) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
+	head, err := b.Bus.Head(ctx, id)
+	head.Seq += 1000
+	return head, err
 }
 
 // believing takes every list of hosts for complete.
