@@ -33,7 +33,7 @@ type flags struct {
 	Programs     int               `help:"Programs that are placed here at once, those at rest not counted; 0 is no bound." env:"HERSH_PROGRAMS" default:"0"`
 	Memory       int64             `help:"Memory that may be promised to programs by their limits, in MiB; 0 is no bound. Default: what the machine has." env:"HERSH_MEMORY" default:"-1"`
 	FenceAfter   time.Duration     `help:"For how long this host may be cut off from the bus before it ends its programs itself, at least 10s; 0 is for ever." env:"HERSH_FENCE_AFTER" default:"0"`
-	CPUs         float64           `name:"cpus" help:"Processors that may be promised to programs by their limits; 0 is no bound. Default: what the machine has." env:"HERSH_CPUS" default:"-1"`
+	CPUs         float64           `name:"cpus" help:"Processors that may be promised to programs by their limits; 0 is no bound, -1 is what the machine has." env:"HERSH_CPUS" default:"0"`
 	BuildTimeout time.Duration     `help:"How long a build may take." env:"HERSH_BUILD_TIMEOUT" default:"15m"`
 	BuildMemory  int64             `help:"Memory that a RUN step may use, in MiB; 0 is no bound." env:"HERSH_BUILD_MEMORY" default:"2048"`
 	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -54,6 +56,9 @@ func readPatterns(root *os.Root) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidIgnore, err)
 	}
+	if slices.ContainsFunc(patterns, func(p string) bool { return !utf8.ValidString(p) }) {
+		return nil, fmt.Errorf("%w: it is not UTF-8", ErrInvalidIgnore)
+	}
 	if len(patterns) > maxIgnorePatterns {
 		return nil, fmt.Errorf("%w: it has more than %d patterns", ErrInvalidIgnore, maxIgnorePatterns)
 	}
@@ -91,8 +96,9 @@ func (g *ignore) mayHold(dir string) bool {
 }
 
 func mayMatchBelow(pattern, dir string) bool {
-	if strings.Contains(pattern, "**") || strings.ContainsAny(pattern, `[\`) {
-		return true // These may match a slash.
+	// These may match a slash, or, as the library makes a regular expression of them, anything else: it leaves | and { as they are.
+	if strings.Contains(pattern, "**") || strings.ContainsAny(pattern, `[\|{`) {
+		return true
 	}
 	elements, dirs := strings.Split(pattern, "/"), strings.Split(dir, "/")
 	if len(elements) <= len(dirs) {

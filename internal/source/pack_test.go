@@ -337,7 +337,7 @@ func TestRoundTrip(t *testing.T) {
 // FuzzIgnore checks that no .dockerignore makes packing panic, or leave out what the build needs, and that a folder is
 // passed over only when nothing in it would have been kept.
 func FuzzIgnore(f *testing.F) {
-	for _, seed := range []string{"*", "**", "!**", "a\n!a/b", "[a-z]/\\*", "**/b\n!**/c", "a/**/c\n!a/*/c", ".", "..", "/", "!/", "a**b", "a\n![a/]b"} {
+	for _, seed := range []string{"*", "**", "!**", "a\n!a/b", "[a-z]/\\*", "**/b\n!**/c", "a/**/c\n!a/*/c", ".", "..", "/", "!/", "a**b", "a\n![a/]b", "a\n!x|/*", "a\n!x{0}*/c"} {
 		f.Add(seed)
 	}
 	dir := f.TempDir()
