@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-type fakeConn struct{ closed bool }
+type fakeConn struct{ closed atomic.Bool }
 
-func (c *fakeConn) IsClosed() bool   { return c.closed }
+func (c *fakeConn) IsClosed() bool   { return c.closed.Load() }
 func (c *fakeConn) LastError() error { return errors.New("refused") }
 
 // A connection that is away is told of after 10 s and every 10 s from then on, and not once it is back or closed for good.
@@ -39,7 +40,7 @@ func TestOutageIsReported(t *testing.T) {
 		}
 		expect(time.Minute)
 		away.begin(nc)
-		nc.closed = true
+		nc.closed.Store(true)
 		expect(time.Minute)
 	})
 }
