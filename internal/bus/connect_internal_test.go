@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,13 +19,20 @@ func (c *fakeConn) LastError() error { return errors.New("refused") }
 // A connection that is away is told of after 10 s and every 10 s from then on, and not once it is back or closed for good.
 func TestOutageIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var told []string
-		away := &outage{report: func(waited time.Duration, err error) { told = append(told, fmt.Sprint(waited, " ", err)) }}
+		away := &outage{report: func(waited time.Duration, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(waited, " ", err))
+		}}
 		nc := &fakeConn{}
 		expect := func(after time.Duration, want ...string) {
 			t.Helper()
 			time.Sleep(after) // Of the bubble's clock.
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(told, want) {
 				t.Errorf("told of %q, want %q", told, want)
 			}
