@@ -2,13 +2,11 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -225,7 +223,6 @@ var mistakes = []mistake{
 		s.raw(s.idle[0], events.TypeUserStopRequested, nats.Header{tokenHeader: {fmt.Sprint(s.n)}})
 		s.model()
 	}, ProblemDuplicated, "stands at [2 3]"},
-	{"a key is in the log twice", twoOfAKey, ProblemDuplicated, "/twice stands at"},
 	{"a user event comes from nobody", func(s *scene) {
 		s.raw(s.idle[0], events.TypeUserStopRequested, nats.Header{tokenHeader: {"unheard"}})
 		s.model()
@@ -284,39 +281,6 @@ var mistakes = []mistake{
 		s.model()
 	}, ProblemWrong, "events, which is more than"},
 	{"a process ended by itself", func(s *scene) { s.system.note(fmt.Errorf("supervisor-1 ended by itself")) }, ProblemWrong, "ended by itself"},
-}
-
-// twoOfAKey makes the stream forget a key and stores it again.
-func twoOfAKey(s *scene) {
-	id := s.idle[0]
-	js, err := s.nc.JetStream()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	info, err := js.StreamInfo(events.ProgramStream(id))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	info.Config.Duplicates = 100 * time.Millisecond
-	if _, err := js.UpdateStream(&info.Config); err != nil {
-		s.t.Fatal(err)
-	}
-	for stored := 0; stored < 2; {
-		reply, err := s.nc.RequestMsg(&nats.Msg{
-			Subject: events.EventSubject(id, events.TypeFoldersEnsured), Header: nats.Header{nats.MsgIdHdr: {string(id) + "/twice"}}, Data: []byte("{}"),
-		}, ackWait)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		var ack nats.PubAck
-		if err := json.Unmarshal(reply.Data, &ack); err != nil {
-			s.t.Fatal(err)
-		}
-		if !ack.Duplicate {
-			stored++
-		}
-	}
-	s.model()
 }
 
 // twoAtOnce lets the watch see a second container, which is gone before anybody looks at rest.
