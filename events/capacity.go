@@ -3,6 +3,7 @@ package events
 import (
 	"cmp"
 	"fmt"
+	"math"
 )
 
 // What a program may use whose limits do not say.
@@ -38,7 +39,15 @@ type Load struct {
 // Plus is the load with one program more.
 func (l Load) Plus(limits Limits) Load {
 	limits = limits.OrDefault()
-	return Load{Programs: l.Programs + 1, MemoryBytes: l.MemoryBytes + limits.MemoryBytes, CPUMillis: l.CPUMillis + limits.CPUMillis}
+	return Load{Programs: l.Programs + 1, MemoryBytes: sum(l.MemoryBytes, limits.MemoryBytes), CPUMillis: sum(l.CPUMillis, limits.CPUMillis)}
+}
+
+// sum adds what is not negative and stops at the greatest number: limits are what a user says, and must not wrap around to little.
+func sum(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // Full returns why a host with this load has no room for a program of these limits, in words, or "" where it has.

@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -25,6 +26,8 @@ func TestCapacity(t *testing.T) {
 		{"programs", events.Capacity{Programs: 2}, small, "it has 2 programs"},
 		{"memory", events.Capacity{MemoryBytes: 384*mib - 1}, small, "320 MiB are promised"},
 		{"processors", events.Capacity{CPUMillis: 1999}, small, "of its 1.999 processors, 1.5 are promised"},
+		{"more memory than can be counted", events.Capacity{MemoryBytes: 1 << 40}, events.Limits{MemoryBytes: math.MaxInt64}, "320 MiB are promised"},
+		{"more processors than can be counted", events.Capacity{CPUMillis: 1 << 40}, events.Limits{CPUMillis: math.MaxInt64}, "1.5 are promised"},
 		{"silent limits are the defaults", events.Capacity{MemoryBytes: 512 * mib}, events.Limits{}, "320 MiB are promised"},
 	} {
 		if why := c.capacity.Full(two, c.limits); (why == "") != (c.says == "") || !strings.Contains(why, c.says) {
