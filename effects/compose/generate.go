@@ -16,7 +16,7 @@ func (b *Builder) GenerateSpec(opts BuildOpts) (*ComposeSpec, error) {
 	if err := opts.check(); err != nil {
 		return nil, fmt.Errorf("generate compose spec of %.100q: %w", opts.ProgramID, err)
 	}
-	memory := cmp.Or(opts.Limits.MemoryBytes, DefaultMemoryBytes)
+	limits := opts.Limits.OrDefault()
 	spec := &ComposeSpec{Services: map[string]Service{ServiceName: {
 		Image:         opts.ImageID,
 		ContainerName: ContainerName(opts.ProgramID, opts.Attempt),
@@ -26,10 +26,10 @@ func (b *Builder) GenerateSpec(opts BuildOpts) (*ComposeSpec, error) {
 		Volumes:       []string{opts.StatePath + ":" + StateTarget + ":rw"},
 		SecurityOpt:   []string{noNewPrivileges},
 		CapDrop:       []string{allCapabilities},
-		MemLimit:      memory,
-		MemSwapLimit:  memory,
-		PidsLimit:     cmp.Or(opts.Limits.Pids, DefaultPids),
-		CPUs:          float64(cmp.Or(opts.Limits.CPUMillis, DefaultCPUMillis)) / 1000,
+		MemLimit:      limits.MemoryBytes,
+		MemSwapLimit:  limits.MemoryBytes,
+		PidsLimit:     limits.Pids,
+		CPUs:          float64(limits.CPUMillis) / 1000,
 		Ulimits:       map[string]int64{UlimitOpenFiles: DefaultOpenFiles},
 		Labels:        opts.labels(),
 		Restart:       restartNo,

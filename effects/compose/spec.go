@@ -30,13 +30,8 @@ const (
 	NetworkBridge = "bridge"
 )
 
-// What a program gets where its Limits are silent.
-const (
-	DefaultMemoryBytes = events.DefaultMemoryBytes
-	DefaultCPUMillis   = events.DefaultCPUMillis
-	DefaultPids        = events.DefaultPids
-	DefaultOpenFiles   = 16384 // Files that one process may have open; Docker's own default is a million.
-)
+// DefaultOpenFiles is how many files one process may have open; Docker's own default is a million.
+const DefaultOpenFiles = 16384
 
 // UlimitOpenFiles is the name of the one ulimit that a spec sets.
 const UlimitOpenFiles = "nofile"
@@ -182,7 +177,7 @@ type BuildOpts struct {
 
 	HostID  events.HostID     // The executor that starts it; "" in one process without hosts.
 	Attempt uint64            // Part of the container name.
-	Limits  events.Limits     // Zero fields get the defaults of this package.
+	Limits  events.Limits     // Zero fields get the defaults of package events.
 	Labels  map[string]string // Labels beside those of this package, which they cannot replace.
 }
 
