@@ -100,6 +100,9 @@ func (a *admission) leave(id events.ProgramID, cancel context.CancelCauseFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.building, id)
+	if _, stays := a.placed[id]; !stays {
+		a.pause = time.Time{} // There is room now.
+	}
 }
 
 // note takes the word of a log on whether its program is on this host.
@@ -117,8 +120,7 @@ func (a *admission) note(host events.HostID, s reducer.ProgramState, seq uint64)
 		return
 	}
 	if found {
-		delete(a.placed, s.ID)
-		a.pause = time.Time{} // There is room now.
+		a.remove(s.ID)
 	}
 }
 
@@ -126,6 +128,11 @@ func (a *admission) note(host events.HostID, s reducer.ProgramState, seq uint64)
 func (a *admission) ended(id events.ProgramID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.remove(id)
+}
+
+// remove takes a program off the host: there is room now.
+func (a *admission) remove(id events.ProgramID) {
 	delete(a.placed, id)
 	a.pause = time.Time{}
 }
@@ -145,7 +152,7 @@ func (a *admission) endCount() {
 	defer a.mu.Unlock()
 	for id, p := range a.placed {
 		if !p.listed {
-			delete(a.placed, id)
+			a.remove(id)
 		}
 	}
 }
