@@ -176,22 +176,34 @@ func (e *Executor) compareUntilTried(ctx context.Context) {
 	}
 }
 
+// awayLoop stops work as soon as the bus is back, whatever comparison is under way: that one may have read what was so before. It
+// asks for another one.
+func (e *Executor) awayLoop(ctx context.Context, compareNow chan<- struct{}) {
+	for range e.bus.Reconnected(ctx) { // Closed by its owner when ctx ends.
+		e.Away()
+		ask(compareNow)
+	}
+}
+
+// ask asks for what a loop does, unless it is asked for already.
+func ask(now chan<- struct{}) {
+	select {
+	case now <- struct{}{}:
+	default:
+	}
+}
+
 // compareLoop compares every so often, and soon again after a comparison that failed.
 func (e *Executor) compareLoop(ctx context.Context, now <-chan struct{}) {
-	reconnected := e.bus.Reconnected(ctx)
 	wait, retry := compareEvery, retryAfter
 	for {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			for range reconnected { // Closed by its owner, which has then ended.
-			}
 			return
 		case <-now:
 		case <-timer.C:
-		case <-reconnected:
-			e.Away()
 		}
 		timer.Stop()
 		tried, err := e.Compare(ctx)
@@ -208,12 +220,7 @@ func (e *Executor) compareLoop(ctx context.Context, now <-chan struct{}) {
 
 // exitLoop follows the host's exits and hands them on. What it may have missed, a comparison finds.
 func (e *Executor) exitLoop(ctx context.Context, exits chan<- effects.Container, compareNow chan<- struct{}) {
-	wake := func() {
-		select {
-		case compareNow <- struct{}{}:
-		default: // One is asked for already.
-		}
-	}
+	wake := func() { ask(compareNow) }
 	ended := func(c effects.Container) {
 		select {
 		case exits <- c:

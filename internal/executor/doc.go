@@ -9,7 +9,10 @@
 //	            logs; it resumes what runs rightly, reports exits that were missed, and removes what is nobody's. Work waits
 //	            until each container was tried, not until all succeed; what failed is tried again soon
 //	resume      once at the start: what the logs await of this host, and its predecessor may have had in hand when it died
+//	reconnects  work stops until a comparison has begun after the last of them
 //	heartbeat   every few seconds
+//	drain       every few seconds: whether the host is to take new programs
+//	fence       where it is asked for: ends all containers while the bus takes no heartbeat
 //
 // A message is a trigger only. Handle derives the effects from the program's log, and drops what the head of the log does not
 // await any more; so a forged, altered, late or repeated message runs nothing that the log did not decide.

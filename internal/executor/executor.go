@@ -94,7 +94,7 @@ type Executor struct {
 	doubts  doubts
 	admit   *admission
 	started time.Time
-	// lastBeat is when the last heartbeat was sent that the bus took, in nanoseconds since 1970.
+	// lastBeat is how long after started the last heartbeat was sent that the bus took: a jump of the wall clock changes nothing.
 	lastBeat atomic.Int64
 	// outages counts how often the bus was away, compared those of them after which a comparison has begun that tried every container.
 	outages, compared atomic.Uint64
@@ -115,12 +115,14 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 // Run works until ctx ends, and returns when everything in hand is finished or handed back. Containers go on running.
 func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
-	e.lastBeat.Store(time.Now().UnixNano())
+	e.lastBeat.Store(int64(time.Since(e.started)))
+	compareNow := make(chan struct{}, 1)
 	group.Go(func() { e.beatLoop(ctx) })
+	group.Go(func() { e.drainLoop(ctx) })
 	group.Go(func() { e.fenceLoop(ctx) })
+	group.Go(func() { e.awayLoop(ctx, compareNow) })
 	e.compareUntilTried(ctx) // What is nobody's goes before new work comes.
 
-	compareNow := make(chan struct{}, 1)
 	exits := make(chan effects.Container, exitBuffer)
 	group.Go(func() { e.exitLoop(ctx, exits, compareNow) })
 	group.Go(func() { e.settleLoop(ctx, exits) })
@@ -150,12 +152,20 @@ func (e *Executor) Run(ctx context.Context) error {
 // Handle runs what one transition decided and the log still awaits, and publishes the results. An error means that it must come
 // again; one that wraps effects.ErrElsewhere, that it is for another host. Running it twice ends in the same place.
 func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) error {
+	err := e.handle(ctx, id, seq)
+	if errors.Is(err, errBehind) {
+		err = e.whyBehind(ctx, id, seq, err)
+	}
+	return e.failed(id, seq, err)
+}
+
+func (e *Executor) handle(ctx context.Context, id events.ProgramID, seq uint64) error {
 	if e.compared.Load() < e.outages.Load() {
-		return e.failed(id, seq, errAway)
+		return errAway
 	}
 	_, pending, err := e.derive(ctx, id, seq)
 	if err != nil {
-		return e.failed(id, seq, err)
+		return err
 	}
 	if len(pending.Effects) == 0 {
 		e.metrics.dropped.Inc()
@@ -164,17 +174,17 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 	// One at a time for each program and class: after a reconnect the same message may be here twice.
 	unlock, err := e.locks.lock(ctx, lockKey(id, effects.Class(pending.Effects)))
 	if err != nil {
-		return e.failed(id, seq, err)
+		return err
 	}
 	defer unlock()
 	state, pending, err := e.derive(ctx, id, seq)
 	if err != nil {
-		return e.failed(id, seq, err)
+		return err
 	}
 	if len(pending.Effects) > 0 && pending.HostID == "" && effects.Class(pending.Effects) == events.ClassBuild {
 		taken, leave, err := e.admit.take(ctx, state)
 		if err != nil {
-			return e.failed(id, seq, err)
+			return err
 		}
 		defer leave()
 		ctx = taken
@@ -185,7 +195,7 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 			if cause := context.Cause(ctx); errors.Is(cause, effects.ErrElsewhere) {
 				err = cause
 			}
-			return e.failed(id, seq, err)
+			return err
 		}
 		if !more {
 			break
@@ -195,7 +205,7 @@ func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) 
 }
 
 // derive returns the state of a program, and what the transition at seq decided, by the program's log, as far as its head still awaits
-// it here.
+// it here. A log that was read to less than seq is errBehind.
 func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) (reducer.ProgramState, reducer.Pending, error) {
 	head, outstanding, err := e.replay(ctx, id)
 	if errors.Is(err, events.ErrNoProgram) {
@@ -205,7 +215,7 @@ func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) 
 		return head.State, reducer.Pending{}, err
 	}
 	if head.Seq < seq {
-		return head.State, reducer.Pending{}, e.whyBehind(ctx, id, head.Seq, seq)
+		return head.State, reducer.Pending{}, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, seq)
 	}
 	pending, found := outstanding.At(seq)
 	if !found || pending.HostID != "" && pending.HostID != e.id {
@@ -217,8 +227,8 @@ func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) 
 // whyBehind tells a read that lags, which an error brings again, from a message that names an event which is not there, which is
 // nil: nobody who read the log has published it, and it would come again for ever. The leader's word is not enough for that: a
 // server that was cut off from the others believes for some seconds that it leads, and has not heard what the new leader stored.
-// So it must have said so again and again, with the waits of the queue between.
-func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, read, seq uint64) error {
+// So it must have said so again and again, with the waits of the queue between: only what the queue delivers is counted.
+func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, seq uint64, behind error) error {
 	head, err := e.bus.Head(ctx, id)
 	switch {
 	case errors.Is(err, events.ErrNoProgram):
@@ -226,7 +236,7 @@ func (e *Executor) whyBehind(ctx context.Context, id events.ProgramID, read, seq
 	case err != nil:
 		return err
 	case head.Seq >= seq, !e.doubts.enough(effects.Key(id, seq)):
-		return fmt.Errorf("%w (read to %d, expected %d)", errBehind, read, seq)
+		return behind
 	}
 	e.log.Warn("dropped an effects message that names an event which the log does not have", "program", id, "seq", seq, "log", head.Seq)
 	return nil
@@ -351,6 +361,9 @@ func (e *Executor) publish(ctx context.Context, id events.ProgramID, result even
 }
 
 func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
+	if err == nil {
+		return nil
+	}
 	e.metrics.retried.Inc()
 	return fmt.Errorf("effects %s: %w", effects.Key(id, seq), err)
 }
@@ -358,12 +371,19 @@ func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
 func (e *Executor) beatLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := beatEvery
-		e.lookWhetherDrained(ctx)
 		if err := e.Beat(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("cannot send a heartbeat", "error", err)
 			wait = retryAfter
 		}
 		pause(ctx, wait)
+	}
+}
+
+// drainLoop runs beside the heartbeats, which must not wait for its answers.
+func (e *Executor) drainLoop(ctx context.Context) {
+	for ctx.Err() == nil {
+		e.lookWhetherDrained(ctx)
+		pause(ctx, beatEvery)
 	}
 }
 
@@ -392,10 +412,10 @@ func (e *Executor) Beat(ctx context.Context) error {
 	e.admit.report(&beat)
 	sending, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
-	sent := time.Now()
+	sent := time.Since(e.started)
 	err := e.bus.Beat(sending, beat)
 	if err == nil {
-		e.lastBeat.Store(sent.UnixNano())
+		e.lastBeat.Store(int64(sent))
 	}
 	return err
 }

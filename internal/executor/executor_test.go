@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +276,60 @@ func TestForgedMessagesRunNothing(t *testing.T) {
 	s.add(s.id, events.FoldersEnsured{Success: true}, events.BuildFinished{Origin: events.Origin{HostID: "h2", Attempt: 1}, Success: true, ImageID: "i"})
 	s.handle(4) // A start on another host.
 	want(t, "effects", s.host.took(), "")
+}
+
+// Only what the queue delivers counts as a doubt: news of a program that is being built makes its log be read as well, and a read that
+// lags then says nothing of the message.
+func TestNewsDuringABuildRaisesNoDoubts(t *testing.T) {
+	s := newSetUp(t, events.UserStartRequested{})
+	lagging := &laggingBus{testBus: s.bus}
+	s.exec = s.executorOn(lagging, s.host)
+	s.host.hold = func(ctx context.Context, eff effects.Effect) bool {
+		if eff.Type() != effects.TypeBuildRuntime {
+			return true
+		}
+		lagging.old.Store(true)
+		defer lagging.old.Store(false)
+		for range 20 {
+			before := lagging.reads.Load()
+			s.add(s.id, events.UserStartRequested{})
+			for end := time.Now().Add(deadline); lagging.reads.Load() == before && ctx.Err() == nil && time.Now().Before(end); {
+				runtime.Gosched()
+			}
+		}
+		return ctx.Err() == nil
+	}
+	s.handle(2)
+	want(t, "effects", s.host.took(), "EnsureProgramFolders BuildRuntime")
+	if log := s.log(2); !strings.HasSuffix(log, "BuildFinished") {
+		t.Errorf("the log is %s, want the build to be finished", log)
+	}
+}
+
+// laggingBus has reads and a leader that have not heard of anything after the first event, as long as it is told so.
+type laggingBus struct {
+	*testBus
+	old   atomic.Bool
+	reads atomic.Int64
+}
+
+func (b *laggingBus) Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error] {
+	return func(yield func(events.Stored, error) bool) {
+		defer b.reads.Add(1)
+		for stored, err := range b.testBus.Read(ctx, id, after) {
+			if b.old.Load() && stored.Seq > 1 || !yield(stored, err) {
+				return
+			}
+		}
+	}
+}
+
+func (b *laggingBus) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
+	head, err := b.testBus.Head(ctx, id)
+	if b.old.Load() {
+		head.Seq = 1
+	}
+	return head, err
 }
 
 func TestReadThatLagsMakesWorkComeAgain(t *testing.T) {

@@ -27,7 +27,7 @@ func (e *Executor) fenceLoop(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if away := time.Since(time.Unix(0, e.lastBeat.Load())); away > e.opts.FenceAfter {
+		if away := time.Since(e.started) - time.Duration(e.lastBeat.Load()); away > e.opts.FenceAfter {
 			if err := e.fence(ctx, away); err != nil && ctx.Err() == nil {
 				e.log.Error("cannot end all programs of a host that is cut off; trying on", "error", err)
 			}

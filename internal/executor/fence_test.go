@@ -7,10 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/executor"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
@@ -57,55 +59,129 @@ func (b *cutBus) Reconnected(ctx context.Context) <-chan struct{} {
 	return out
 }
 
+// start runs an executor of h1 until the returned function is called.
+func (s *setUp) start(bus executor.Bus, host executor.Host, opts executor.Options) (exec *executor.Executor, stop func()) {
+	exec = executor.New("h1", bus, host, opts, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := exec.Run(ctx); !errors.Is(err, context.Canceled) {
+			s.t.Errorf("run ended with %v", err)
+		}
+	})
+	return exec, func() { cancel(); group.Wait() }
+}
+
 // A host that is cut off for too long ends its programs itself, and says so when it is back.
 func TestFence(t *testing.T) {
-	s := newSetUp(t)
-	s.toReady()
-	s.saveCheckpoint()
-	bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
-	const after = 100 * time.Millisecond
-	run := func(fence time.Duration) (stop func()) {
-		exec := executor.New("h1", bus, s.host, executor.Options{FenceAfter: fence}, natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
-		ctx, cancel := context.WithCancel(t.Context())
-		var group sync.WaitGroup
-		group.Go(func() {
-			if err := exec.Run(ctx); !errors.Is(err, context.Canceled) {
-				t.Errorf("run ended with %v", err)
-			}
-		})
-		return func() { cancel(); group.Wait() }
-	}
-	bus.cut.Store(true)
-	stop := run(after)
-	defer stop()
-	tick := time.Tick(5 * time.Millisecond)
-	for end := time.Now().Add(deadline); s.containers() != "1:ended"; <-tick {
-		if time.Now().After(end) {
-			t.Fatalf("the containers are %s, want the one to be ended", s.containers())
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t)
+		s.toReady()
+		s.saveCheckpoint()
+		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+		bus.cut.Store(true)
+		_, stop := s.start(bus, s.host, executor.Options{FenceAfter: 10 * time.Second})
+		defer stop()
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		want(t, "containers while it is not cut off for long", s.containers(), "1:runs")
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		want(t, "containers", s.containers(), "1:ended")
+		if state := s.state(); state.State != reducer.StateReady {
+			t.Fatalf("the log says %+v while the host is cut off", state)
 		}
-	}
-	if state := s.state(); state.State != reducer.StateReady {
-		t.Fatalf("the log says %+v while the host is cut off", state)
-	}
-	bus.cut.Store(false)
-	bus.back <- struct{}{}
-	s.waitFor(reducer.StateError)
-	if state := s.state(); !strings.Contains(state.ErrorMsg, "its host was cut off from the bus for ") || state.ExitCode != 137 {
-		t.Errorf("the program is %+v", state)
-	}
+		bus.cut.Store(false)
+		bus.back <- struct{}{}
+		s.waitFor(reducer.StateError)
+		if state := s.state(); !strings.Contains(state.ErrorMsg, "its host was cut off from the bus for 1") || state.ExitCode != 137 {
+			t.Errorf("the program is %+v", state)
+		}
+	})
 }
 
 // Without the option nothing is ended, however long the bus is away.
 func TestNoFence(t *testing.T) {
-	s := newSetUp(t)
-	s.toReady()
-	bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
-	bus.cut.Store(true)
-	exec := executor.New("h1", bus, s.host, executor.Options{}, natstest.Log(t), executor.NewMetrics(prometheus.NewRegistry()))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // Some looks of a fence.
-	defer cancel()
-	if err := exec.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("run ended with %v", err)
-	}
-	want(t, "containers", s.containers(), "1:runs")
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t)
+		s.toReady()
+		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+		bus.cut.Store(true)
+		_, stop := s.start(bus, s.host, executor.Options{})
+		defer stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want(t, "containers", s.containers(), "1:runs")
+	})
+}
+
+// heldHost is a host whose comparisons wait for the test.
+type heldHost struct {
+	*testHost
+	begun, goOn chan struct{}
+}
+
+func (h *heldHost) Containers(ctx context.Context) ([]effects.Container, error) {
+	h.begun <- struct{}{}
+	<-h.goOn
+	return h.testHost.Containers(ctx)
+}
+
+// What a comparison that was under way has read may be from before the outage: another one must begin after it.
+func TestOutageDuringAComparisonStopsWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t, events.UserStartRequested{})
+		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+		host := &heldHost{testHost: s.host, begun: make(chan struct{}, 8), goOn: make(chan struct{}, 8)}
+		exec, stop := s.start(bus, host, executor.Options{})
+		defer stop()
+		defer close(host.goOn)
+		works := func() bool {
+			t.Helper()
+			synctest.Wait()
+			return exec.Handle(t.Context(), s.id, 1) == nil // An event that decided nothing.
+		}
+		for _, step := range []struct {
+			name  string
+			do    func()
+			works bool
+		}{
+			{"in the first comparison", func() { <-host.begun }, true},
+			{"after an outage in it", func() { bus.back <- struct{}{} }, false},
+			{"when it has succeeded", func() { host.goOn <- struct{}{}; <-host.begun }, false},
+			{"when the next has", func() { host.goOn <- struct{}{} }, true},
+			{"after another outage, in its comparison", func() { bus.back <- struct{}{}; <-host.begun }, false},
+			{"after an outage in that", func() { bus.back <- struct{}{} }, false},
+			{"when that has succeeded", func() { host.goOn <- struct{}{}; <-host.begun }, false},
+			{"at the end", func() { host.goOn <- struct{}{} }, true},
+		} {
+			step.do()
+			if got := works(); got != step.works {
+				t.Errorf("%s: takes work: %t, want %t", step.name, got, step.works)
+			}
+		}
+	})
+}
+
+// deafBus does not say whether the host is drained.
+type deafBus struct{ beatBus }
+
+func (b deafBus) Drained(ctx context.Context, _ events.HostID) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+// A bus that does not answer one question must not make the host look lost.
+func TestSlowDrainDelaysNoHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t)
+		bus := deafBus{beatBus{s.bus.Memory, make(chan events.Heartbeat, 100)}}
+		_, stop := s.start(bus, s.host, executor.Options{})
+		defer stop()
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if n := len(bus.beats); n < 11 {
+			t.Errorf("there were %d heartbeats in 31 s, want one every 3 s", n)
+		}
+	})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
-// Leftover is work of this host that a log awaits: what Handle is called with.
+// Leftover is work of this host that a log awaits: what Handle would be called with.
 type Leftover struct {
 	ProgramID events.ProgramID
 	Seq       uint64
@@ -48,8 +48,8 @@ func (e *Executor) resumeEach(ctx context.Context, work <-chan Leftover) {
 			return
 		}
 		e.log.Info("resuming what was left undone", "program", l.ProgramID, "seq", l.Seq)
-		if err := e.Handle(ctx, l.ProgramID, l.Seq); err != nil && ctx.Err() == nil {
-			e.log.Warn("could not resume; it will come as a message", "error", err)
+		if err := e.handle(ctx, l.ProgramID, l.Seq); err != nil && ctx.Err() == nil {
+			e.log.Warn("could not resume; it will come as a message", "program", l.ProgramID, "seq", l.Seq, "error", err)
 		}
 	}
 }
