@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"syscall"
 	"time"
 
@@ -49,6 +50,8 @@ type RealEffectHandler struct {
 	stateLimit   int64
 	patience     time.Duration
 	log          *slog.Logger
+
+	notes sync.Mutex // Held while a note of why a container is ended is written or removed.
 }
 
 // Option changes a RealEffectHandler.
@@ -219,7 +222,7 @@ func (h *RealEffectHandler) status(ctx context.Context, e effects.FetchRuntimeSt
 		}
 	}
 	return events.RuntimeExited{
-		ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled, Reason: h.endReason(c.ProgramID, c.ID),
+		ContainerID: c.ID, ExitCode: c.ExitCode, OOMKilled: c.OOMKilled, Reason: h.endReason(c),
 	}, nil
 }
 

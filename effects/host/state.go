@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
@@ -19,8 +20,13 @@ import (
 // dead, even another process, knows why.
 const endFileName = "ended.json"
 
-// maxEndFile bounds what is read of a note.
-const maxEndFile = 64 << 10
+const (
+	maxEndFile = 64 << 10 // Of a note, which is not read further.
+	// staleNote is the age at which a note on a container that still runs is taken for that of a kill that did not succeed. Until
+	// then the kill may be under way, for whatever reason and whoever asked for it.
+	staleNote = time.Minute
+	killed    = 137 // The exit code of what SIGKILL ended.
+)
 
 type endNote struct {
 	ContainerID string `json:"containerId"`
@@ -52,31 +58,66 @@ func (h *RealEffectHandler) holdState(ctx context.Context, c runtime.Container) 
 	if err != nil {
 		return err
 	}
-	note := filepath.Join(h.storage.GetRuntimePath(c.ProgramID), endFileName)
 	if reason == "" {
-		// An earlier kill that did not succeed was meant for a folder that has become smaller since.
-		if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove the note on container %.12s: %w", c.ID, err)
-		}
-		return nil
+		return h.dropStaleNote(ctx, c)
 	}
 	return h.End(ctx, fromDocker(c), reason)
+}
+
+// dropStaleNote removes the note of an earlier kill that did not succeed, so that an end of the container's own does not carry its
+// reason. That it still runs is asked again: it may have been killed since it was listed, and its exit not been told yet.
+func (h *RealEffectHandler) dropStaleNote(ctx context.Context, c runtime.Container) error {
+	note := h.endFile(c.ProgramID)
+	if !isStale(note) {
+		return nil
+	}
+	now, err := h.docker.Inspect(ctx, c.ID)
+	if errors.Is(err, runtime.ErrNoContainer) || err == nil && !now.Running {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h.notes.Lock()
+	defer h.notes.Unlock()
+	if !isStale(note) {
+		return nil // Another was written meanwhile.
+	}
+	if err := os.Remove(note); err != nil {
+		return fmt.Errorf("remove the note on container %.12s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func isStale(note string) bool {
+	info, err := os.Stat(note)
+	return err == nil && time.Since(info.ModTime()) > staleNote
+}
+
+func (h *RealEffectHandler) endFile(id events.ProgramID) string {
+	return filepath.Join(h.storage.GetRuntimePath(id), endFileName)
 }
 
 // End kills a container of this host and leaves it there, with its output and its exit code. Its exit carries the reason. One that
 // has ended is fine.
 func (h *RealEffectHandler) End(ctx context.Context, c effects.Container, reason string) error {
-	data, err := json.Marshal(endNote{ContainerID: c.ID, Reason: reason})
-	if err != nil {
-		return err
-	}
-	note := filepath.Join(h.storage.GetRuntimePath(c.ProgramID), endFileName)
 	// A disk that is full takes no note, and is the best of reasons to go on.
-	if err := replaceFile(note, data); err != nil {
+	if err := h.noteEnd(c, reason); err != nil {
 		h.log.Error("cannot note why a program is ended", "program", c.ProgramID, "container", c.ID, "reason", reason, "error", err)
 	}
 	h.log.Warn("ending a program", "program", c.ProgramID, "container", c.ID, "reason", reason)
 	return h.docker.Kill(ctx, c.ID)
+}
+
+// noteEnd writes the note. The limit of /state and the fence of a host that is cut off may want to at once.
+func (h *RealEffectHandler) noteEnd(c effects.Container, reason string) error {
+	data, err := json.Marshal(endNote{ContainerID: c.ID, Reason: reason})
+	if err != nil {
+		return err
+	}
+	h.notes.Lock()
+	defer h.notes.Unlock()
+	return replaceFile(h.endFile(c.ProgramID), data)
 }
 
 // checkState refuses to start a program whose state has outgrown the limit.
@@ -104,11 +145,20 @@ func (h *RealEffectHandler) overLimit(ctx context.Context, id events.ProgramID) 
 	return fmt.Sprintf("its /state takes %d MiB of the disk, more than the %d MiB that this host allows", size>>20, h.stateLimit>>20), nil
 }
 
-// endReason returns why this host ended a container; "" when it did not, or cannot tell any more.
-func (h *RealEffectHandler) endReason(id events.ProgramID, containerID string) string {
-	data, err := os.ReadFile(filepath.Join(h.storage.GetRuntimePath(id), endFileName))
+// endReason returns why this host ended a container; "" when it did not, or cannot tell any more. One that ended by itself, between
+// the note and the kill, has an exit code of its own.
+func (h *RealEffectHandler) endReason(c runtime.Container) string {
+	if c.ExitCode != killed {
+		return ""
+	}
+	file, err := os.Open(h.endFile(c.ProgramID))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }() // Nothing was written.
+	data, err := io.ReadAll(io.LimitReader(file, maxEndFile))
 	var note endNote
-	if err != nil || len(data) > maxEndFile || json.Unmarshal(data, &note) != nil || note.ContainerID != containerID {
+	if err != nil || json.Unmarshal(data, &note) != nil || note.ContainerID != c.ID {
 		return ""
 	}
 	return events.Clip(note.Reason)
