@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -223,10 +225,13 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 	// Once for each attempt: the next one may be on the same host again.
 	key := fmt.Sprintf("%s/lost/%s/%d", s.ID, s.HostID, s.Attempt)
 	seq, err := w.bus.Append(ctx, s.ID, lost, key)
-	if errors.Is(err, events.ErrNoProgram) {
+	switch {
+	case errors.Is(err, events.ErrNoProgram):
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, events.ErrLogFull): // An error would make every look one at all programs, for ever.
+		w.log.Error("cannot say that a program's host is lost: the program can only be deleted", "program", s.ID, "host", s.HostID, "error", err)
+		return nil
+	case err != nil:
 		return err
 	}
 	w.mu.Lock()
@@ -239,39 +244,34 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 }
 
 // withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this
-// process ends before, is dropped by whoever takes it, since the log does not await it.
+// process ends before, is dropped by whoever takes it, since the log does not await it. It goes on past a host that fails.
 func (w *HostWatch) withdraw(ctx context.Context) error {
-	for {
-		host, before := w.takeObsolete()
-		if host == "" {
-			return nil
-		}
-		n, err := w.bus.Withdraw(ctx, host, before)
+	obsolete := w.takeObsolete()
+	var failures []error
+	for _, host := range slices.Sorted(maps.Keys(obsolete)) {
+		n, err := w.bus.Withdraw(ctx, host, obsolete[host])
 		if err != nil {
-			w.putBack(host, before)
-			return err
+			w.putBack(host, obsolete[host])
+			failures = append(failures, err)
+			continue
 		}
 		if n > 0 {
 			w.log.Info("withdrew effects that waited for a lost host", "host", host, "messages", n)
 		}
 	}
+	return errors.Join(failures...)
 }
 
-// takeObsolete takes what is to be withdrawn for one host; "" when there is nothing.
-func (w *HostWatch) takeObsolete() (host events.HostID, before map[events.ProgramID]uint64) {
+// takeObsolete takes all that is to be withdrawn: what comes meanwhile is for the next look.
+func (w *HostWatch) takeObsolete() map[events.HostID]map[events.ProgramID]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id := range w.obsolete {
-		if host == "" || id < host {
-			host = id
-		}
-	}
-	before = w.obsolete[host]
-	delete(w.obsolete, host)
-	return host, before
+	obsolete := w.obsolete
+	w.obsolete = map[events.HostID]map[events.ProgramID]uint64{}
+	return obsolete
 }
 
-// putBack undoes takeObsolete; of two losses of a program the later one counts.
+// putBack undoes takeObsolete for one host; of two losses of a program the later one counts.
 func (w *HostWatch) putBack(host events.HostID, before map[events.ProgramID]uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -16,15 +16,19 @@ import (
 
 const onH1 events.ProgramID = "alice-build-0123456789ab-6f1c1a52-43a5-4e3c-9e0f-0d8a6f7b2c11"
 
-// hostBus has one program, Ready on h1. What a list of the hosts says and what the leader says may differ.
+// hostBus has a program for each of its hosts, Ready there; by default one, on h1. What a list of the hosts says and what the leader says may differ.
 type hostBus struct {
 	listed []events.Heartbeat
 	alive  bool
 	err    error // Of the leader.
 	lost   []events.HostID
 
+	hosts       []events.HostID
+	scans       int
+	appendErr   error
 	withdrawn   []map[events.ProgramID]uint64
 	withdrawErr error
+	failing     events.HostID // The one that withdrawErr is of; "" is all.
 }
 
 func (b *hostBus) Hosts(context.Context) ([]events.Heartbeat, error) { return b.listed, nil }
@@ -33,19 +37,31 @@ func (b *hostBus) HostAlive(context.Context, events.HostID) (bool, error) { retu
 
 func (b *hostBus) Checkpoints(context.Context, events.UserID) iter.Seq2[reducer.Checkpoint, error] {
 	return func(yield func(reducer.Checkpoint, error) bool) {
-		cp := reducer.NewCheckpoint(onH1)
-		cp.State.State, cp.State.HostID = reducer.StateReady, "h1"
-		yield(cp, nil)
+		b.scans++
+		hosts := b.hosts
+		if hosts == nil {
+			hosts = []events.HostID{"h1"}
+		}
+		for _, host := range hosts {
+			cp := reducer.NewCheckpoint(onH1)
+			cp.State.State, cp.State.HostID = reducer.StateReady, host
+			if !yield(cp, nil) {
+				return
+			}
+		}
 	}
 }
 
 func (b *hostBus) Append(_ context.Context, _ events.ProgramID, ev events.Event, _ string) (uint64, error) {
+	if b.appendErr != nil {
+		return 0, b.appendErr
+	}
 	b.lost = append(b.lost, ev.(events.HostLost).HostID)
 	return 7, nil
 }
 
-func (b *hostBus) Withdraw(_ context.Context, _ events.HostID, before map[events.ProgramID]uint64) (int, error) {
-	if b.withdrawErr != nil {
+func (b *hostBus) Withdraw(_ context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error) {
+	if b.withdrawErr != nil && (b.failing == "" || b.failing == host) {
 		return 0, b.withdrawErr
 	}
 	b.withdrawn = append(b.withdrawn, maps.Clone(before))
@@ -155,6 +171,36 @@ func TestHostWatchWithdraws(t *testing.T) {
 	}
 	if len(b.lost) != 1 {
 		t.Errorf("declared lost %v; the failure to withdraw is no reason to do so again", b.lost)
+	}
+}
+
+// One host whose effects cannot be withdrawn keeps those of the others from nothing.
+func TestHostWatchWithdrawsPastAFailure(t *testing.T) {
+	b := &hostBus{hosts: []events.HostID{"h1", "h2"}, listed: []events.Heartbeat{{HostID: "h1"}, {HostID: "h2"}}, alive: true}
+	look := newWatch(t, b)
+	b.listed, b.alive, b.withdrawErr, b.failing = nil, false, errors.New("no answer"), "h1"
+	if err := look(); !errors.Is(err, b.withdrawErr) || len(b.withdrawn) != 1 {
+		t.Errorf("the look gives %v and withdrew %v, want what waited for h2", err, b.withdrawn)
+	}
+	b.withdrawErr = nil
+	if err := look(); err != nil || len(b.withdrawn) != 2 {
+		t.Errorf("the next look gives %v and withdrew %v, want what waited for h1 too", err, b.withdrawn)
+	}
+}
+
+// A program whose log takes no more can only be deleted, and must not make every look fail until it is.
+func TestHostWatchGivesUpOnAFullLog(t *testing.T) {
+	b := &hostBus{listed: []events.Heartbeat{{HostID: "h1"}}, alive: true, appendErr: events.ErrLogFull}
+	look := newWatch(t, b)
+	b.listed, b.alive = nil, false
+	before := b.scans
+	for range 5 {
+		if err := look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.scans != before+1 {
+		t.Errorf("all programs were looked at %d times in 5 looks, want once", b.scans-before)
 	}
 }
 
