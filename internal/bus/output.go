@@ -12,6 +12,15 @@ import (
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
+// trimSteps is of how many parts at least the output is that is trimmed by whole parts.
+const trimSteps = 64
+
+// outputBlock is a part of the output of a user.
+type outputBlock struct {
+	last  uint64 // Sequence of its last chunk.
+	bytes int64
+}
+
 // Output is a chunk of what a build or a program printed.
 type Output struct {
 	Seq    uint64           `json:"seq"`
@@ -65,24 +74,29 @@ func (b *Bus) CountOutput(ctx context.Context) (counts map[events.UserID]int64, 
 }
 
 // TrimOutput removes the oldest output of a user, of all their programs, where it is more than so many bytes together; a quarter is made
-// room for, so that it is not done for every chunk. It returns how many bytes are kept.
+// room for, so that it is not done for every chunk. It returns how many bytes are kept. Others may do so at once: what is kept is counted
+// from the end, in one reading, so that what another has just removed is not removed once more of what is left.
 func (b *Bus) TrimOutput(ctx context.Context, user events.UserID, most int64) (kept int64, err error) {
 	subjects := events.UserLogSubjects(user)
-	total := int64(0)
+	var blocks []outputBlock
 	err = b.scan(ctx, events.StreamLogs, subjects, 0, func(msg *jetstream.RawStreamMsg) bool {
-		total += int64(len(msg.Data))
+		if n := len(blocks); n == 0 || blocks[n-1].bytes >= most/trimSteps {
+			blocks = append(blocks, outputBlock{})
+		}
+		block := &blocks[len(blocks)-1]
+		block.last, block.bytes = msg.Sequence, block.bytes+int64(len(msg.Data))
+		kept += int64(len(msg.Data))
 		return true
 	})
-	if err != nil || total <= most {
-		return total, wrapTrim(user, err)
+	if err != nil || kept <= most {
+		return kept, wrapTrim(user, err)
 	}
-	last, kept := uint64(0), total
-	err = b.scan(ctx, events.StreamLogs, subjects, 0, func(msg *jetstream.RawStreamMsg) bool {
-		last, kept = msg.Sequence, kept-int64(len(msg.Data))
-		return kept > most-most/4
-	})
-	if err != nil {
-		return total, wrapTrim(user, err)
+	last := uint64(0)
+	for _, block := range blocks {
+		if kept <= most-most/4 {
+			break
+		}
+		last, kept = block.last, kept-block.bytes
 	}
 	stream, err := b.js.Stream(ctx, events.StreamLogs)
 	if err == nil {
