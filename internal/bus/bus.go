@@ -51,6 +51,7 @@ type Bus struct {
 	log    *slog.Logger
 
 	missedBeats atomic.Int32 // Heartbeats in a row that could not be stored.
+	own         ownBeat
 }
 
 // New returns the bus on a connection, which stays the caller's to close. Nothing is created before Provision.

@@ -136,8 +136,20 @@ func (b *Bus) eachValue(ctx context.Context, bucket, keys string, fn func(key st
 	})
 }
 
-// DropCheckpoint removes the checkpoint of a program; one that is gone is fine.
+// DropCheckpoint removes the checkpoint of a program without a log; one that is gone is fine. Where somebody deleted the program, Remove
+// may not have come to its end, and what it left goes too. A log that is only lost takes nothing else with it.
 func (b *Bus) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
+	deleted, err := b.deletionNoted(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case deleted:
+		return b.removeRest(ctx, id)
+	}
+	return b.purgeCheckpoint(ctx, id)
+}
+
+func (b *Bus) purgeCheckpoint(ctx context.Context, id events.ProgramID) error {
 	kv, err := b.js.KeyValue(ctx, events.BucketPrograms)
 	if err == nil {
 		err = kv.Purge(ctx, events.CheckpointKey(id))

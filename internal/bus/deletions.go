@@ -32,6 +32,20 @@ func (b *Bus) noteDeletion(ctx context.Context, id events.ProgramID) error {
 	return err
 }
 
+func (b *Bus) deletionNoted(ctx context.Context, id events.ProgramID) (bool, error) {
+	kv, err := b.js.KeyValue(ctx, events.BucketDeleted)
+	if err == nil {
+		_, err = kv.Get(ctx, events.CheckpointKey(id))
+	}
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look whether program %s was deleted: %w", id, err)
+	}
+	return true, nil
+}
+
 // Deletions returns the programs that were deleted in the last months.
 func (b *Bus) Deletions(ctx context.Context) iter.Seq2[events.ProgramID, error] {
 	return func(yield func(events.ProgramID, error) bool) {

@@ -1,6 +1,12 @@
 package bus
 
-import "time"
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
 
 // Hasten makes everything that waits for time wait little, so that tests of expiry and redelivery are quick.
 func (b *Bus) Hasten() {
@@ -21,3 +27,13 @@ func (b *Bus) LimitEvents(n int64) {
 
 // DrainWait makes work in hand end so long after the end was asked for.
 func (b *Bus) DrainWait(d time.Duration) { b.timing.drainWait = d }
+
+// BeginRemove is as much of Remove as is done when it fails right after the log is gone.
+func (b *Bus) BeginRemove(ctx context.Context, id events.ProgramID) error {
+	return errors.Join(b.noteDeletion(ctx, id), b.layout.Remove(ctx, id))
+}
+
+// LoseLog is what a server does that loses the log of a program.
+func (b *Bus) LoseLog(ctx context.Context, id events.ProgramID) error {
+	return b.layout.Remove(ctx, id)
+}

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,19 +38,64 @@ func (b *Bus) Beat(ctx context.Context, beat events.Heartbeat) error {
 	return err
 }
 
+// twinProblem is what a host says of itself whose ID another executor has as well.
+const twinProblem = "another executor runs with the same host ID; give each a --host-id of its own, or stop one"
+
+// ownBeat is the last heartbeat that a connection stored. The next one is to follow it: where another came in between, somebody
+// else has the same host ID, or the key had expired. An executor that is started again does not care what is there.
+type ownBeat struct {
+	mu       sync.Mutex
+	host     events.HostID
+	revision uint64 // 0 is none.
+	met      int    // How often in a row another came in between.
+}
+
+// maxMet is how often another heartbeat may come in between by itself: that of a predecessor that was still under way.
+const maxMet = 1
+
 func (b *Bus) beat(ctx context.Context, beat events.Heartbeat) error {
-	data, err := json.Marshal(beat)
-	if err != nil {
-		return fmt.Errorf("heartbeat of host %s: %w", beat.HostID, err)
-	}
 	kv, err := b.js.KeyValue(ctx, events.BucketHosts)
 	if err == nil {
-		_, err = kv.Put(ctx, string(beat.HostID), data)
+		err = b.own.store(ctx, kv, beat, b.log)
 	}
 	if err != nil {
 		return fmt.Errorf("heartbeat of host %s: %w", beat.HostID, err)
 	}
 	return nil
+}
+
+func (o *ownBeat) store(ctx context.Context, kv jetstream.KeyValue, beat events.Heartbeat, log *slog.Logger) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	last := o.revision
+	if o.host != beat.HostID {
+		last, o.met = 0, 0
+	}
+	o.host, o.revision = beat.HostID, 0 // Whether one that fails was stored nobody knows.
+	data, err := json.Marshal(beat)
+	if err != nil {
+		return err
+	}
+	if last > 0 {
+		revision, err := kv.Update(ctx, string(beat.HostID), data, last)
+		if err == nil {
+			o.revision, o.met = revision, 0
+			return nil
+		}
+		if !isConflict(err) {
+			return err
+		}
+		o.met++
+	}
+	if o.met > maxMet {
+		log.Error(twinProblem, "host", beat.HostID)
+		beat.Problem = twinProblem
+		if data, err = json.Marshal(beat); err != nil {
+			return err
+		}
+	}
+	o.revision, err = kv.Put(ctx, string(beat.HostID), data)
+	return err
 }
 
 // Hosts returns the last heartbeat of each host that is there, sorted by ID.

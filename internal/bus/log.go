@@ -95,6 +95,11 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 	if err := b.layout.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove program %s: %w", id, err)
 	}
+	return b.removeRest(ctx, id)
+}
+
+// removeRest removes what a program leaves whose log is gone. The checkpoint goes last: where something fails, the sweep finds it.
+func (b *Bus) removeRest(ctx context.Context, id events.ProgramID) error {
 	stream, err := b.js.Stream(ctx, events.StreamLogs)
 	if err == nil {
 		err = stream.Purge(ctx, jetstream.WithPurgeSubject(events.LogSubject(id, "*")))
@@ -105,7 +110,7 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 	if err := b.dropSource(ctx, id); err != nil {
 		return fmt.Errorf("remove source of program %s: %w", id, err)
 	}
-	return b.DropCheckpoint(ctx, id)
+	return b.purgeCheckpoint(ctx, id)
 }
 
 // Watch calls fn, one call at a time, after each event of a program that is stored from now on. Calls are merged while fn runs.

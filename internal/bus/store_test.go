@@ -210,6 +210,47 @@ func TestHostThatSaysNothingIsGone(t *testing.T) {
 	eventually(t, "the hosts expire", func() bool { return hosts() == "" })
 }
 
+// Two executors with one host ID would each take the other's work and containers for their own. Each says so, in words; one that
+// follows another does not.
+func TestHeartbeatsOfTwoExecutorsWithOneID(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	executor := func() *bus.Bus {
+		b, err := bus.New(srv.Conn(t), natstest.Log(t), bus.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	all, first, second, third := hasty(t, srv), executor(), executor(), executor()
+	beat := func(b *bus.Bus) string {
+		t.Helper()
+		if err := b.Beat(t.Context(), events.Heartbeat{HostID: "h1"}); err != nil {
+			t.Fatal(err)
+		}
+		hosts, err := all.Hosts(t.Context())
+		if err != nil || len(hosts) != 1 {
+			t.Fatalf("the hosts are %v, %v", hosts, err)
+		}
+		return hosts[0].Problem
+	}
+	for i, b := range []*bus.Bus{first, first, second, second, second} { // The second comes after the first.
+		if problem := beat(b); problem != "" {
+			t.Errorf("heartbeat %d says %q", i+1, problem)
+		}
+	}
+	problem := ""
+	for range 3 {
+		problem = beat(third) + beat(second)
+	}
+	if strings.Count(problem, "another executor") != 2 {
+		t.Errorf("the heartbeats of two at once say %q, want both to say it", problem)
+	}
+	if problem := beat(second); problem != "" {
+		t.Errorf("when the other is gone, the heartbeat says %q", problem)
+	}
+}
+
 func TestSourcesAreWrittenOnce(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t)
@@ -303,6 +344,34 @@ func TestOutputIsReadBackInOrderAndOnce(t *testing.T) {
 	}
 	if got, want := len(output(t, b, other, events.LogStdout, 0)), len("stdout:other")+100*(1+len("stdout:")+len(big)); got != want {
 		t.Errorf("long output has %d bytes, want %d", got, want)
+	}
+}
+
+// Where Remove did not come to its end, whoever removes the checkpoint of a program without a log goes on; not where a log was lost.
+func TestDropCheckpointFinishesARemoval(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	for n, lose := range map[int]func(context.Context, events.ProgramID) error{1: b.BeginRemove, 2: b.LoseLog} {
+		id := create(t, b, n)
+		digest := bustest.Digest(n)
+		if err := b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")); err != nil {
+			t.Fatal(err)
+		}
+		cp := reducer.NewCheckpoint(id)
+		cp.Seq = 1
+		if err := b.Save(t.Context(), cp, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(lose(t.Context(), id), b.DropCheckpoint(t.Context(), id)); err != nil {
+			t.Fatal(err)
+		}
+		found, err := b.HasSource(t.Context(), "alice", digest)
+		if wantSource := n == 2; err != nil || found != wantSource {
+			t.Errorf("program %d: its source is there: %t, %v; want %t", n, found, err, wantSource)
+		}
+		if _, found, err := b.Load(t.Context(), id); err != nil || found {
+			t.Errorf("program %d: its checkpoint is there: %t, %v", n, found, err)
+		}
 	}
 }
 
