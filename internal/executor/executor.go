@@ -117,8 +117,9 @@ func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	e.lastBeat.Store(int64(time.Since(e.started)))
 	compareNow := make(chan struct{}, 1)
-	group.Go(func() { e.beatLoop(ctx) })
-	group.Go(func() { e.drainLoop(ctx) })
+	beatNow := make(chan struct{}, 1)
+	group.Go(func() { e.beatLoop(ctx, beatNow) })
+	group.Go(func() { e.drainLoop(ctx, beatNow) })
 	group.Go(func() { e.fenceLoop(ctx) })
 	group.Go(func() { e.awayLoop(ctx, compareNow) })
 	e.compareUntilTried(ctx) // What is nobody's goes before new work comes.
@@ -368,27 +369,36 @@ func (e *Executor) failed(id events.ProgramID, seq uint64, err error) error {
 	return fmt.Errorf("effects %s: %w", effects.Key(id, seq), err)
 }
 
-func (e *Executor) beatLoop(ctx context.Context) {
+func (e *Executor) beatLoop(ctx context.Context, now <-chan struct{}) {
 	for ctx.Err() == nil {
 		wait := beatEvery
 		if err := e.Beat(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("cannot send a heartbeat", "error", err)
 			wait = retryAfter
 		}
-		pause(ctx, wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-now:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 }
 
-// drainLoop runs beside the heartbeats, which must not wait for its answers.
-func (e *Executor) drainLoop(ctx context.Context) {
+// drainLoop runs beside the heartbeats, which must not wait for its answers. The next one tells of a change, at once.
+func (e *Executor) drainLoop(ctx context.Context, beatNow chan<- struct{}) {
 	for ctx.Err() == nil {
-		e.lookWhetherDrained(ctx)
+		if e.lookWhetherDrained(ctx) {
+			ask(beatNow)
+		}
 		pause(ctx, beatEvery)
 	}
 }
 
-// lookWhetherDrained asks whether the host is to take new programs. What was so before holds where there is no answer.
-func (e *Executor) lookWhetherDrained(ctx context.Context) {
+// lookWhetherDrained asks whether the host is to take new programs, and reports whether that has changed. What was so before holds
+// where there is no answer.
+func (e *Executor) lookWhetherDrained(ctx context.Context) (changed bool) {
 	asking, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
 	drained, err := e.bus.Drained(asking, e.id)
@@ -396,11 +406,12 @@ func (e *Executor) lookWhetherDrained(ctx context.Context) {
 		if ctx.Err() == nil {
 			e.log.Warn("cannot look whether the host is drained", "error", err)
 		}
-		return
+		return false
 	}
-	if e.admit.drain(drained) {
+	if changed = e.admit.drain(drained); changed {
 		e.log.Info("the host is drained or not any more", "drained", drained)
 	}
+	return changed
 }
 
 // Beat sends one heartbeat. Docker may hang, but the host is there, and what it runs goes on: the heartbeat has time of its own.
