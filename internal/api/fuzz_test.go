@@ -55,6 +55,9 @@ func (nothing) StagedChunks(context.Context, events.UserID) (int64, error) { ret
 func (nothing) CopyUpload(context.Context, io.Writer, events.UserID, string) (int64, error) {
 	return 0, nil
 }
+func (nothing) Head(_ context.Context, id events.ProgramID) (events.Head, error) {
+	return events.Head{}, events.ErrNoProgram
+}
 func (nothing) Reconcile(_ context.Context, id events.ProgramID, _ uint64) (reducer.Checkpoint, error) {
 	if _, err := events.ParseProgramID(string(id)); err != nil {
 		panic("asked for what is no program: " + string(id))

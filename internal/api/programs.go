@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -13,6 +14,12 @@ import (
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/reducer"
+)
+
+// Between tries to read a log to where its leader says that it goes; the waits double.
+const (
+	firstWait = 50 * time.Millisecond
+	lastWait  = 800 * time.Millisecond
 )
 
 // create makes a program from a source that is there. Repeating it with the same ID and content changes nothing.
@@ -139,15 +146,39 @@ func (s *Server) get(ctx context.Context, user events.UserID, req wire.ProgramRe
 	return wire.GetReply{Checkpoint: cp, Since: since, Waiting: waiting}, nil
 }
 
+// newest returns the state of a program as far as its log goes by the word of its leader. A copy that lags is read again: the user may
+// have published a moment ago what it does not have yet.
 func (s *Server) newest(ctx context.Context, user events.UserID, id events.ProgramID) (reducer.Checkpoint, error) {
 	if err := ownProgram(user, id); err != nil {
 		return reducer.Checkpoint{}, err
 	}
-	cp, err := s.reconciler.Reconcile(ctx, id, 0)
+	head, err := s.bus.Head(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) {
+		err = noProgram(id)
+	}
+	if err != nil {
+		return reducer.Checkpoint{}, err
+	}
+	cp, err := s.reconciler.Reconcile(ctx, id, head.Seq)
+	for wait := firstWait; err != nil && wait <= lastWait && pause(ctx, wait); wait *= 2 {
+		cp, err = s.reconciler.Reconcile(ctx, id, head.Seq)
+	}
 	if err == nil && cp.Seq == 0 {
 		err = noProgram(id)
 	}
 	return cp, err
+}
+
+// pause waits, and reports false when ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // since looks up when a program came into the state of its checkpoint, and whether a host has begun with what that waits for.

@@ -38,6 +38,7 @@ type Bus interface {
 	Remove(ctx context.Context, id events.ProgramID) error
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
 	Full(ctx context.Context, id events.ProgramID) (bool, error)
+	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	Read(ctx context.Context, id events.ProgramID, after uint64) iter.Seq2[events.Stored, error]
 	ReadOutput(ctx context.Context, id events.ProgramID, stream events.LogStream, after uint64) iter.Seq2[bus.Output, error]
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
