@@ -32,10 +32,11 @@ examples: ## Build the static binary of examples/counter.
 	@$(BUILD) -o examples/counter/counter ./examples/counter
 
 .PHONY: lint
-lint: ## Check format, vet, staticcheck and go.mod.
+lint: ## Check format, vet, staticcheck, gosec and go.mod.
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	@scripts/gosec.sh
 	$(GO) mod tidy -diff
 
 .PHONY: golden
@@ -49,7 +50,7 @@ bench: examples ## Measure: Reduce, replay, and a start through Hersh against th
 
 .PHONY: sim
 sim: ## Simulate SEEDS worlds (10000) full of faults and then fresh ones for FRESH (0s), on all cores; a failure prints its seed.
-	$(GO) test ./internal/sim -run 'TestSeeds$$' -seeds $(SEEDS) -fresh $(FRESH) -timeout 0 -v
+	$(GO) test ./internal/sim -run 'TestSeeds$$' -seeds $(SEEDS) -fresh $(FRESH) -timeout 24h -v
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s).

@@ -236,7 +236,7 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- The folder is one that the user of this process named.
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func lockDir(dir string) (unlock func(), err error) {
 // the containers of its own host.
 func devHostID(dir string) (events.HostID, error) {
 	path := filepath.Join(dir, "host-id")
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(path) // #nosec G304 -- The folder is one that the user of this process named.
 	if errors.Is(err, fs.ErrNotExist) {
 		random := make([]byte, 4)
 		_, _ = rand.Read(random) // Never fails.

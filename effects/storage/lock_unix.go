@@ -19,8 +19,8 @@ func lock(root *os.Root) (unlock func(), err error) {
 		err = ErrBusy
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close() // Nothing was written.
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }

@@ -221,7 +221,7 @@ func (m *Manager) ensure(id events.ProgramID) (*os.Root, error) {
 			mode = open
 		}
 		if err := ensureFolder(root, dir, mode); err != nil {
-			root.Close()
+			_ = root.Close() // The first error says more.
 			return nil, err
 		}
 	}

@@ -93,10 +93,10 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, r.batch[0])
-	if uint64(n) > r.left {
+	if uint64(n) > r.left { // #nosec G115 -- What copy returns is never negative.
 		return 0, errors.New("read source: there is more of it than its uploader said")
 	}
-	r.left -= uint64(n)
+	r.left -= uint64(n) // #nosec G115 -- As above.
 	if r.batch[0] = r.batch[0][n:]; len(r.batch[0]) == 0 {
 		r.batch = r.batch[1:]
 	}

@@ -39,7 +39,7 @@ func (p *Proxy) Cut() {
 	defer p.mu.Unlock()
 	p.cut = true
 	for conn := range p.conns {
-		conn.Close()
+		_ = conn.Close()
 	}
 	p.moved.Broadcast()
 }
@@ -61,7 +61,7 @@ func (p *Proxy) Mend() {
 
 // Close ends the proxy and waits until nothing of it is left.
 func (p *Proxy) Close() {
-	p.listener.Close()
+	_ = p.listener.Close()
 	p.Cut()
 	p.group.Wait()
 }
@@ -92,10 +92,10 @@ func (p *Proxy) serve(from net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		p.copy(from, to) // Either end closes both.
-		from.Close()
+		_ = from.Close()
 	})
 	p.copy(to, from)
-	to.Close()
+	_ = to.Close()
 	back.Wait()
 }
 
@@ -130,7 +130,7 @@ func (p *Proxy) keep(conn net.Conn) bool {
 }
 
 func (p *Proxy) drop(conn net.Conn) {
-	conn.Close()
+	_ = conn.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, conn)

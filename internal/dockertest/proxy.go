@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy stands between a client and Docker. It can cut the line, as a daemon that dies does, and change requests, as a
@@ -40,7 +41,7 @@ func NewProxy(t testing.TB, d *Docker) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: p.handler(client, target), ConnState: p.track}
+	server := &http.Server{Handler: p.handler(client, target), ConnState: p.track, ReadHeaderTimeout: 10 * time.Second}
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {

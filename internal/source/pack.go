@@ -265,7 +265,7 @@ func openFile(root *os.Root, name string, stat func(string) (fs.FileInfo, error)
 		err = fmt.Errorf("%w: %.200q", ErrChanged, name)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close() // It was only opened.
 		return nil, nil, err
 	}
 	return f, info, nil

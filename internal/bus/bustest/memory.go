@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +189,7 @@ func (m *Memory) Read(ctx context.Context, id events.ProgramID, after uint64) it
 			yield(events.Stored{}, fmt.Errorf("read log of %s: %w", id, err))
 			return
 		}
-		from, _ := slices.BinarySearchFunc(log, after+1, func(s events.Stored, seq uint64) int { return int(s.Seq) - int(seq) })
+		from, _ := slices.BinarySearchFunc(log, after+1, func(s events.Stored, seq uint64) int { return cmp.Compare(s.Seq, seq) })
 		for _, stored := range log[from:] {
 			if !yield(stored, nil) {
 				return

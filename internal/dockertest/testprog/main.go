@@ -77,9 +77,9 @@ func stepWith(word, arg string) {
 	case "both":
 		lines(number(arg), os.Stdout, os.Stderr)
 	case "long":
-		os.Stdout.WriteString(strings.Repeat("x", number(arg)-1) + "\n")
+		_, _ = os.Stdout.WriteString(strings.Repeat("x", number(arg)-1) + "\n")
 	case "counted":
-		os.Stdout.WriteString(counted(number(arg)))
+		_, _ = os.Stdout.WriteString(counted(number(arg)))
 	case "say":
 		fmt.Println(arg)
 	case "complain":

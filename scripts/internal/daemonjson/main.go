@@ -155,8 +155,7 @@ func replaceFile(file string, data []byte, mode fs.FileMode) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
+			_, _ = tmp.Close(), os.Remove(tmp.Name()) // The first error says more.
 		}
 	}()
 	if _, err = tmp.Write(data); err != nil {
