@@ -25,6 +25,9 @@ func (b *Bus) LimitEvents(n int64) {
 	b.layout = l
 }
 
+// AckWait makes work that says nothing for so long go to another.
+func (b *Bus) AckWait(d time.Duration) { b.timing.ackWait = d }
+
 // DrainWait makes work in hand end so long after the end was asked for.
 func (b *Bus) DrainWait(d time.Duration) { b.timing.drainWait = d }
 

@@ -318,7 +318,9 @@ func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(c
 		}
 		return
 	}
-	delay := time.Duration(0) // Work that is handed back at the end is for somebody else, at once.
+	// Work that is handed back at the end is for somebody else, at once. The server keeps only a delay on its disk: without one it would
+	// forget, when it ends too, that the work came back, and nobody would get it for the rest of the ack wait.
+	delay := time.Millisecond
 	switch {
 	case ctx.Err() != nil:
 	case errors.Is(err, effects.ErrElsewhere):

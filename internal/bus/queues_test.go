@@ -178,6 +178,28 @@ func TestWorkInHandEndsAWhileAfterTheLoop(t *testing.T) {
 	}
 }
 
+// As when `hersh dev` is ended in the middle of a build, and started again: the server ends with the worker.
+func TestWorkHandedBackComesAtOnceFromAServerThatRestarted(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	usual := func(b *bus.Bus) { b.AckWait(deadline * 2) }
+	b := hasty(t, srv, usual, func(b *bus.Bus) { b.DrainWait(0) })
+	id := create(t, b, 1)
+	publishStop(t, b, id, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_ = b.Effects(ctx, "h1", events.ClassRun, 1, nil, func(work context.Context, _ events.ProgramID, _ uint64) error {
+		cancel()
+		<-work.Done()
+		return work.Err()
+	})
+	srv.Restart(t)
+	calls, _ := listen(t, effectsOf(hasty(t, srv, usual), "h1", events.ClassRun), done)
+	if got := receive(t, "the work that was handed back", calls); got != (call{id, 1}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // Only what a loss has made obsolete goes: not what was decided after it, nor what is of other programs or hosts.
 func TestWithdraw(t *testing.T) {
 	t.Parallel()
