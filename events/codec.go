@@ -247,6 +247,10 @@ func validateCreated(id ProgramID, e ProgramCreated) error {
 // MinMemoryBytes is the least memory limit that Docker takes.
 const MinMemoryBytes = 6 << 20
 
+// MinCPUMillis is the least CPU limit that Docker takes. Validate does not know it, since logs are there with less: who makes a program
+// is told.
+const MinCPUMillis = 10
+
 // Validate refuses limits that no host could mean: negative ones, and less memory than Docker accepts.
 func (l Limits) Validate() error {
 	switch {

@@ -11,8 +11,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
-// leastCPUs is what Docker takes; it refuses less.
-const leastCPUs = 0.01
+const leastCPUs = events.MinCPUMillis / 1000.0
 
 type deployCmd struct {
 	Dir    string  `arg:"" help:"Folder with a Dockerfile." type:"path"`

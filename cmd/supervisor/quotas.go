@@ -20,18 +20,21 @@ type quotas struct {
 const maxSourceMiB = 256 // What executors take; see package source.
 
 func (q quotas) check() error {
-	for name, value := range map[string]int64{
-		"programs": int64(q.Programs), "source": q.Source, "sources": q.Sources, "events": q.Events, "requests": int64(q.Requests), "output": q.Output,
+	for _, f := range []struct {
+		name        string
+		value, most int64
+		unit        string
+	}{
+		{"programs", int64(q.Programs), 1 << 30, "programs"},
+		{"source", q.Source, maxSourceMiB, "MiB, which is what executors unpack"},
+		{"sources", q.Sources, 1 << 40, "MiB"},
+		{"events", q.Events, 1 << 40, "events"},
+		{"requests", int64(q.Requests), int64(time.Second / time.Microsecond), "requests a second"},
+		{"output", q.Output, 1 << 40, "MiB"},
 	} {
-		if value < 1 || value > 1<<40 {
-			return fmt.Errorf("--quota-%s %d is no quota: it is at least 1", name, value)
+		if f.value < 1 || f.value > f.most {
+			return fmt.Errorf("--quota-%s is %d: give it a number from 1 to %d %s", f.name, f.value, f.most, f.unit)
 		}
-	}
-	if q.Source > maxSourceMiB {
-		return fmt.Errorf("--quota-source %d is more than the %d MiB that executors unpack", q.Source, maxSourceMiB)
-	}
-	if q.Requests > int(time.Second/time.Microsecond) {
-		return fmt.Errorf("--quota-requests %d is more than a million a second", q.Requests)
 	}
 	return nil
 }

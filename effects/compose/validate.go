@@ -32,7 +32,7 @@ const (
 	forbidden   = 8080    // The port of the web interface that every program may have inside.
 	leastMemory = 6 << 20 // Docker refuses less.
 	mostMemory  = 1 << 50
-	leastCPUs   = 0.01 // Docker refuses less.
+	leastCPUs   = events.MinCPUMillis / 1000.0
 	mostCPUs    = 1024
 	mostPids    = 1 << 22 // The kernel's own limit.
 	leastFiles  = 64      // What a program needs to do anything at all.

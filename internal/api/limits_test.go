@@ -91,7 +91,7 @@ func TestQuotaOfPrograms(t *testing.T) {
 	first := b.create("alice")
 	b.create("alice")
 	creation := fmt.Sprintf(`{"sourceDigest":%q}`, digest)
-	b.refused(wire.VerbCreate, creation, wire.CodeQuota, "user alice has 2 programs, which is the most; delete one first")
+	b.refused(wire.VerbCreate, creation, wire.CodeQuota, "user alice has 2 programs, and may have 2; delete one first")
 	b.create("bob") // Another's are not counted.
 	b.mustAsk(events.APISubject("alice", wire.VerbDelete), fmt.Sprintf(`{"programId":%q}`, first), nil)
 	b.mustAsk(events.APISubject("alice", wire.VerbCreate), creation, nil)
@@ -103,7 +103,7 @@ func TestQuotaOfSources(t *testing.T) {
 	begin := func(n int64) string {
 		return asBody(wire.UploadBeginRequest{SourceDigest: digest, Bytes: n})
 	}
-	b.refused(wire.VerbUploadBegin, begin(2*chunk+1), wire.CodeQuota, fmt.Sprintf("the source has %d bytes, and a source may have %d", 2*chunk+1, 2*chunk))
+	b.refused(wire.VerbUploadBegin, begin(2*chunk+1), wire.CodeQuota, fmt.Sprintf("the source has %d bytes, and a source may have %d; leave files out with .dockerignore", 2*chunk+1, 2*chunk))
 	b.refused(wire.VerbUploadBegin, begin(-1), wire.CodeBadRequest, "at least one byte")
 
 	// What was promised at the beginning is not believed: each chunk is looked at, and so is the whole.
@@ -112,7 +112,7 @@ func TestQuotaOfSources(t *testing.T) {
 	b.chunk(upload, 0, data[:chunk])
 	b.chunk(upload, chunk, data[chunk:])
 	over := asBody(wire.UploadChunkRequest{Upload: upload, Offset: 2 * chunk, Data: []byte("x")})
-	b.refused(wire.VerbUploadChunk, over, wire.CodeQuota, fmt.Sprintf("a source may have %d bytes", 2*chunk))
+	b.refused(wire.VerbUploadChunk, over, wire.CodeQuota, fmt.Sprintf("the source has more bytes than the %d that a source may have", 2*chunk))
 	b.mustAsk(events.APISubject("alice", wire.VerbUploadCommit), asBody(wire.UploadCommitRequest{Upload: upload, SourceDigest: events.SourceDigest(digestOf(data))}), nil)
 
 	b.refused(wire.VerbUploadBegin, begin(chunk+1), wire.CodeQuota, fmt.Sprintf("more than the %d that they may have", 3*chunk))
@@ -126,7 +126,7 @@ func TestQuotaOfSources(t *testing.T) {
 	// Uploads that are never complete.
 	upload = b.begin([]byte("small"))
 	b.chunk(upload, 0, more[:chunk])
-	b.refused(wire.VerbUploadChunk, asBody(wire.UploadChunkRequest{Upload: upload, Offset: chunk, Data: []byte("x")}), wire.CodeQuota, "too many uploads that are not complete")
+	b.refused(wire.VerbUploadChunk, asBody(wire.UploadChunkRequest{Upload: upload, Offset: chunk, Data: []byte("x")}), wire.CodeQuota, fmt.Sprintf("more than the %d bytes that they may have", 3*chunk))
 }
 
 func TestUploadsThatAreWrong(t *testing.T) {
@@ -158,8 +158,11 @@ func TestUploadsThatAreWrong(t *testing.T) {
 		{"an over-size chunk", wire.VerbUploadChunk, send(upload, chunk, make([]byte, chunk+1)), wire.CodeBadRequest, "a chunk has 1 to"},
 		{"a chunk at an odd place", wire.VerbUploadChunk, send(upload, chunk+1, []byte("x")), wire.CodeBadRequest, "begins at a multiple"},
 		{"a chunk before the beginning", wire.VerbUploadChunk, send(upload, -chunk, []byte("x")), wire.CodeBadRequest, "begins at a multiple"},
-		{"a chunk at the end of the world", wire.VerbUploadChunk, send(upload, (1<<63-1)/chunk*chunk, []byte("x")), wire.CodeQuota, "a source may have"},
+		{"a chunk at the end of the world", wire.VerbUploadChunk, send(upload, (1<<63-1)/chunk*chunk, []byte("x")), wire.CodeQuota, "that a source may have"},
 		{"an over-size request", wire.VerbUploadChunk, `{"data":"` + base64.StdEncoding.EncodeToString(make([]byte, 150<<10)) + `"}`, wire.CodeBadRequest, "the request has"},
+		{"less of a processor than Docker takes", wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q,"limits":{"cpuMillis":9}}`, digest), wire.CodeBadRequest, "the limit cpuMillis is 9, less than 10, which is the least that Docker takes"},
+		{"less memory than Docker takes", wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q,"limits":{"memoryBytes":9}}`, digest), wire.CodeBadRequest, "the limit memoryBytes is 9, less than"},
+		{"the least of a processor, of a source that is not there", wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q,"limits":{"cpuMillis":10}}`, digestOf(data)), wire.CodeConflict, "upload it first"},
 		{"a program of a source that is not there", wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q}`, digestOf(data)), wire.CodeConflict, "upload it first"},
 	} {
 		t.Log(tc.name)
@@ -200,8 +203,8 @@ func TestQuotaOfRequests(t *testing.T) {
 	for range 5 {
 		b.mustAsk(list, `{}`, nil)
 	}
-	b.refused(wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q}`, digest), wire.CodeBusy, "user alice asks too much at once; try again in a moment")
-	b.refused(wire.VerbList, `{}`, wire.CodeBusy, "asks too much at once")
+	b.refused(wire.VerbCreate, fmt.Sprintf(`{"sourceDigest":%q}`, digest), wire.CodeBusy, "user alice asks too much: 5 requests may come at once, and one more every 1h0m0s; try again in a moment")
+	b.refused(wire.VerbList, `{}`, wire.CodeBusy, "asks too much")
 	b.mustAsk(events.APISubject("bob", wire.VerbList), `{}`, nil)
 	b.mustAsk(events.SubjectHostsList, `{}`, nil)
 }

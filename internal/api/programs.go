@@ -69,6 +69,9 @@ func firstEvent(req wire.CreateRequest) (events.ProgramCreated, error) {
 	if err == nil {
 		err = req.Limits.Validate()
 	}
+	if cpu := req.Limits.CPUMillis; err == nil && cpu > 0 && cpu < events.MinCPUMillis {
+		err = fmt.Errorf("the limit cpuMillis is %d, less than %d, which is the least that Docker takes", cpu, events.MinCPUMillis)
+	}
 	if err != nil {
 		return events.ProgramCreated{}, fail(wire.CodeBadRequest, "%s", err)
 	}

@@ -109,7 +109,8 @@ func (s *Server) limit(subject string) error {
 	if err != nil || s.limiter.allow(user) {
 		return nil
 	}
-	return fail(wire.CodeBusy, "user %s asks too much at once; try again in a moment", user)
+	return fail(wire.CodeBusy, "user %s asks too much: %d requests may come at once, and one more every %v; try again in a moment",
+		user, s.opts.Quotas.RequestsBurst, s.opts.Quotas.RequestsEvery)
 }
 
 // roomForProgram returns an error where a user has as many programs as they may.
@@ -122,7 +123,7 @@ func (s *Server) roomForProgram(ctx context.Context, user events.UserID) error {
 		seen[cp.State.ID] = true
 	}
 	if most := s.opts.Quotas.Programs; len(seen) >= most {
-		return fail(wire.CodeQuota, "user %s has %d programs, which is the most; delete one first", user, most)
+		return fail(wire.CodeQuota, "user %s has %d programs, and may have %d; delete one first", user, len(seen), most)
 	}
 	return nil
 }
@@ -131,14 +132,15 @@ func (s *Server) roomForProgram(ctx context.Context, user events.UserID) error {
 func (s *Server) roomForSource(ctx context.Context, user events.UserID, bytes int64) error {
 	q := s.opts.Quotas
 	if bytes > q.SourceBytes {
-		return fail(wire.CodeQuota, "the source has %d bytes, and a source may have %d", bytes, q.SourceBytes)
+		return fail(wire.CodeQuota, "the source has %d bytes, and a source may have %d; leave files out with .dockerignore", bytes, q.SourceBytes)
 	}
 	used, err := s.bus.SourceBytes(ctx, user)
 	if err != nil {
 		return err
 	}
 	if used+bytes > q.SourcesBytes {
-		return fail(wire.CodeQuota, "the sources of user %s have %d bytes, and with this one more than the %d that they may have", user, used, q.SourcesBytes)
+		return fail(wire.CodeQuota, "the sources of user %s have %d bytes, and with the %d of this one more than the %d that they may have; delete programs whose source no other has",
+			user, used, bytes, q.SourcesBytes)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ type Bus interface {
 	ReadOutput(ctx context.Context, id events.ProgramID, stream events.LogStream, after uint64) iter.Seq2[bus.Output, error]
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	Hosts(ctx context.Context) ([]events.Heartbeat, error)
+	HostAlive(ctx context.Context, host events.HostID) (bool, error)
 	Drain(ctx context.Context, host events.HostID, drained bool) error
 	Drains(ctx context.Context) (map[events.HostID]time.Time, error)
 	HostTTL() time.Duration

@@ -50,14 +50,15 @@ func (s *Server) uploadChunk(ctx context.Context, user events.UserID, req wire.U
 	case req.Offset < 0 || req.Offset%wire.UploadChunkBytes != 0:
 		return wire.UploadChunkReply{}, fail(wire.CodeBadRequest, "a chunk begins at a multiple of %d", wire.UploadChunkBytes)
 	case end > s.opts.Quotas.SourceBytes || end < 0:
-		return wire.UploadChunkReply{}, fail(wire.CodeQuota, "a source may have %d bytes", s.opts.Quotas.SourceBytes)
+		return wire.UploadChunkReply{}, fail(wire.CodeQuota, "the source has more bytes than the %d that a source may have; leave files out with .dockerignore", s.opts.Quotas.SourceBytes)
 	}
 	chunks, err := s.bus.StagedChunks(ctx, user)
 	if err != nil {
 		return wire.UploadChunkReply{}, err
 	}
 	if (chunks+1)*wire.UploadChunkBytes > s.opts.Quotas.SourcesBytes {
-		return wire.UploadChunkReply{}, fail(wire.CodeQuota, "user %s has too many uploads that are not complete; they are forgotten after an hour", user)
+		return wire.UploadChunkReply{}, fail(wire.CodeQuota, "uploads of user %s that are not complete would have more than the %d bytes that they may have; complete one, or wait: they are forgotten after an hour",
+			user, s.opts.Quotas.SourcesBytes)
 	}
 	return wire.UploadChunkReply{Next: end}, s.bus.StageChunk(ctx, user, req.Upload, req.Offset, req.Data)
 }

@@ -15,24 +15,24 @@ func (s *Server) waiting(ctx context.Context, state reducer.ProgramState, begun 
 	if !state.State.NeedsHost() || state.HostID == "" && state.State != reducer.StateBuilding {
 		return "", nil
 	}
+	if state.HostID != "" {
+		return s.whyAway(ctx, state.HostID)
+	}
 	hosts, err := s.hosts(ctx)
 	if err != nil {
 		return "", err
 	}
-	if state.HostID != "" {
-		return whyAway(state, hosts), nil
-	}
 	return whyNoHost(state.Limits, hosts, begun), nil
 }
 
-// whyAway says that the host of a program is not there.
-func whyAway(state reducer.ProgramState, hosts []wire.Host) string {
-	for _, h := range hosts {
-		if h.HostID == state.HostID && !h.Away {
-			return ""
-		}
+// whyAway says that the host of a program is not there. It asks the leader: the list of hosts may lag behind, and call a host away that has
+// just come, or there when it is lost.
+func (s *Server) whyAway(ctx context.Context, host events.HostID) (string, error) {
+	alive, err := s.bus.HostAlive(ctx, host)
+	if err != nil || alive {
+		return "", err
 	}
-	return fmt.Sprintf("its host %s sends no heartbeat", state.HostID)
+	return fmt.Sprintf("its host %s sends no heartbeat", host), nil
 }
 
 // whyNoHost says why no host takes a program that has none. It tells nothing of what others have on the hosts.

@@ -1,11 +1,55 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/reducer"
 )
+
+// laggingBus lists the hosts of some time ago.
+type laggingBus struct {
+	Bus
+	listed []events.Heartbeat
+	alive  events.HostID
+	err    error
+}
+
+func (b laggingBus) Hosts(context.Context) ([]events.Heartbeat, error) { return b.listed, nil }
+
+func (b laggingBus) Drains(context.Context) (map[events.HostID]time.Time, error) { return nil, nil }
+
+func (b laggingBus) HostAlive(_ context.Context, host events.HostID) (bool, error) {
+	return host == b.alive, b.err
+}
+
+// Whether the host of a program is there is asked of the leader, whatever a list says.
+func TestWaitingForItsHost(t *testing.T) {
+	lagging := laggingBus{listed: []events.Heartbeat{{HostID: "lost"}}, alive: "back"}
+	for _, c := range []struct {
+		host  events.HostID
+		state reducer.State
+		want  string
+	}{
+		{"lost", reducer.StateStarting, "its host lost sends no heartbeat"},
+		{"lost", reducer.StateStopped, ""},
+		{"back", reducer.StateStarting, ""},
+	} {
+		s := &Server{bus: lagging}
+		if got, err := s.waiting(t.Context(), reducer.ProgramState{HostID: c.host, State: c.state}, false); err != nil || got != c.want {
+			t.Errorf("%s on %s waits because %q, %v; want %q", c.state, c.host, got, err, c.want)
+		}
+	}
+	lagging.err = errors.New("no leader")
+	s := &Server{bus: lagging}
+	if got, err := s.waiting(t.Context(), reducer.ProgramState{HostID: "back", State: reducer.StateReady}, false); !errors.Is(err, lagging.err) {
+		t.Errorf("without a leader: %q, %v", got, err)
+	}
+}
 
 func TestWhyNoHost(t *testing.T) {
 	const gib = 1 << 30
