@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ type flags struct {
 	BuildNetwork string            `help:"Network of RUN steps: default is what the Docker daemon gives, none is none." enum:"default,none" env:"HERSH_BUILD_NETWORK" default:"default"`
 	BuildCPUs    float64           `name:"build-cpus" help:"Processors that a RUN step may use; 0 is no bound." env:"HERSH_BUILD_CPUS" default:"0"`
 	BuildCgroup  string            `help:"Parent cgroup of RUN steps, where the host bounds their processes; it must exist. Default: Docker's." env:"HERSH_BUILD_CGROUP"`
-	StateLimit   int64             `help:"What the /state of a program may take of the disk, in MiB; one that takes more is ended. 0 is no limit." env:"HERSH_STATE_LIMIT" default:"4096"`
+	StateLimit   int64             `help:"What the /state of a program may take of the disk, in MiB; one that takes more is ended. 0 is no limit." env:"HERSH_STATE_LIMIT" default:"${state_limit}"`
 	Label        map[string]string `help:"Labels for every container and image, as name=value." env:"HERSH_LABELS" mapsep:","`
 	Fake         bool              `help:"Run nothing: containers are in memory only." env:"HERSH_FAKE"`
 
@@ -53,7 +54,7 @@ const leastFence = 10 * time.Second
 func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("executor"), kong.Description("Runs programs on this Docker host, as the log of each decides."),
-		kong.UsageOnError())
+		kong.UsageOnError(), kong.Vars{"state_limit": strconv.Itoa(executord.DefaultStateLimit)})
 	if err := f.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "executor:", explain(err, f))
 		os.Exit(1)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -248,16 +249,20 @@ func (r *doctor) executors(c *client.Client) {
 	ctx, cancel := context.WithTimeout(r.a.ctx, doctorTimeout)
 	defer cancel()
 	hosts, err := c.Hosts(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		r.tell("executors", failed, "cannot be listed: "+r.a.explain(err), "")
-	case len(hosts) == 0:
+		return
+	}
+	r.tellHosts(hosts)
+}
+
+// tellHosts says how the hosts are. One that is away is only remembered to be drained, and somebody is at work on it.
+func (r *doctor) tellHosts(hosts []client.Host) {
+	hosts = slices.DeleteFunc(hosts, func(h client.Host) bool { return h.Away })
+	if len(hosts) == 0 {
 		r.tell("executors", failed, "none says that it is there", "start `hersh dev`, or the executor service on a Docker host")
 	}
 	for _, h := range hosts {
-		if h.Away {
-			continue // It is drained, and somebody is at work on it.
-		}
 		if h.Problem != "" {
 			r.tell("executors", failed, fmt.Sprintf("%s: %s", h.HostID, h.Problem), "mend it on that host; the executor goes on by itself")
 			continue

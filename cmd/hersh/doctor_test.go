@@ -13,7 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rlaaudgjs5638/hersh/client"
 	docker "github.com/rlaaudgjs5638/hersh/effects/runtime"
+	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/dockertest"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
 )
@@ -40,6 +42,30 @@ func TestDoctorOnBareServer(t *testing.T) {
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the doctor does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+// A host that is drained and away is no executor, and no failure of one.
+func TestDoctorOnHosts(t *testing.T) {
+	away := client.Host{Heartbeat: events.Heartbeat{HostID: "away"}, Drain: true, Away: true}
+	there := client.Host{Heartbeat: events.Heartbeat{HostID: "there", DefaultRuntime: "runsc", Docker: "28"}}
+	broken := client.Host{Heartbeat: events.Heartbeat{HostID: "broken", Problem: "no Docker"}}
+	for _, c := range []struct {
+		hosts          []client.Host
+		failures, fine int
+		says           string
+	}{
+		{nil, 1, 0, "none says that it is there"},
+		{[]client.Host{away}, 1, 0, "none says that it is there"},
+		{[]client.Host{away, there}, 0, 1, "there: runsc, Docker 28, 0 running"},
+		{[]client.Host{away, broken, there}, 1, 1, "broken: no Docker"},
+	} {
+		a, out, _ := testApp(t, globals{})
+		r := &doctor{a: a}
+		r.tellHosts(c.hosts)
+		if r.failures != c.failures || r.hosts != c.fine || !strings.Contains(out.String(), c.says) || strings.Contains(out.String(), "away") {
+			t.Errorf("%d failures and %d fine, want %d and %d, and %q:\n%s", r.failures, r.hosts, c.failures, c.fine, c.says, out)
 		}
 	}
 }

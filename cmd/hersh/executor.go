@@ -43,7 +43,8 @@ func startExecutor(ctx context.Context, nc *nats.Conn, o executorOptions) (*exec
 	defer cancel()
 	exec, err := executord.Start(ctx, nc, executord.Options{
 		HostID: o.hostID, Dir: dir, Runtime: o.runtime, Fake: o.fake,
-		BuildSlots: devBuildSlots, RunSlots: devRunSlots, Bus: o.bus, Log: o.log, Registry: o.registry,
+		BuildSlots: devBuildSlots, RunSlots: devRunSlots, StateLimit: executord.DefaultStateLimit << 20,
+		Bus: o.bus, Log: o.log, Registry: o.registry,
 	})
 	switch {
 	case errors.Is(err, executord.ErrNoRuntime) && o.runtime == compose.RuntimeRunsc:

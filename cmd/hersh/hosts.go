@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/client"
+	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
@@ -84,32 +84,33 @@ type hostsDrainCmd struct {
 	Stop bool   `help:"Stop the programs that are there, too. They keep their place and their /state."`
 }
 
+// drained is what the client learned, and whether the host has said that it obeys.
+type drained struct {
+	wire.DrainReply
+	Obeyed bool `json:"obeyed"`
+}
+
 func (cmd *hostsDrainCmd) Run(a *app) error {
-	host, err := parseHost(cmd.Host)
+	var out drained
+	host, err := a.withHost(cmd.Host, func(c *client.Client, host events.HostID) (err error) {
+		out.DrainReply, out.Obeyed, err = c.Drain(a.ctx, host, cmd.Stop)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	reply, obeyed, err := c.Drain(a.ctx, host, cmd.Stop)
-	if err != nil {
-		return hostError(err)
 	}
 	if a.json() {
-		return a.print(reply)
+		return a.print(out)
 	}
 	text := fmt.Sprintf("%s is drained: it takes no new program", host)
-	if !obeyed {
+	if !out.Obeyed {
 		text = fmt.Sprintf("%s is to be drained, and has not said yet that it is (see `hersh hosts`)", host)
 	}
 	switch {
 	case cmd.Stop:
-		text += fmt.Sprintf("; %s on it told to stop", count(reply.Stopping, "program"))
-	case reply.Programs > 0:
-		text += fmt.Sprintf("; %s on it", count(reply.Programs, "program"))
+		text += fmt.Sprintf("; %s on it told to stop", count(out.Stopping, "program"))
+	case out.Programs > 0:
+		text += fmt.Sprintf("; %s on it", count(out.Programs, "program"))
 	}
 	a.printLine(text)
 	return nil
@@ -120,17 +121,9 @@ type hostsUndrainCmd struct {
 }
 
 func (cmd *hostsUndrainCmd) Run(a *app) error {
-	host, err := parseHost(cmd.Host)
+	host, err := a.withHost(cmd.Host, func(c *client.Client, host events.HostID) error { return c.Undrain(a.ctx, host) })
 	if err != nil {
 		return err
-	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := c.Undrain(a.ctx, host); err != nil {
-		return hostError(err)
 	}
 	if a.json() {
 		return a.print(map[string]any{"hostId": host, "drained": false})
@@ -139,18 +132,16 @@ func (cmd *hostsUndrainCmd) Run(a *app) error {
 	return nil
 }
 
-func parseHost(s string) (events.HostID, error) {
-	host, err := events.ParseHostID(s)
+// withHost connects, and does something to the host that somebody named.
+func (a *app) withHost(name string, do func(*client.Client, events.HostID) error) (events.HostID, error) {
+	host, err := events.ParseHostID(name)
 	if err != nil {
 		return "", wrongUsage("%s", err)
 	}
-	return host, nil
-}
-
-// hostError explains that only operators reach what a host is asked.
-func hostError(err error) error {
-	if errors.Is(err, client.ErrUnavailable) {
-		return sentence("nobody answers: either no supervisor runs, or this user is no operator; draining a host takes the provisioner's key.")
+	c, err := a.connect()
+	if err != nil {
+		return "", err
 	}
-	return err
+	defer c.Close()
+	return host, do(c, host)
 }

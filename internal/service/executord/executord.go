@@ -32,6 +32,9 @@ var ErrNoRuntime = errors.New("no such container runtime in Docker")
 // takes in that time.
 const measureEvery = 10 * time.Second
 
+// DefaultStateLimit is what the /state of a program may take of the disk, in MiB, where nothing else is said.
+const DefaultStateLimit = 4096
+
 // Options say how an executor runs.
 type Options struct {
 	HostID       events.HostID
