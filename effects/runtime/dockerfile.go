@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"unicode"
 )
 
 // ErrRemoteAdd says that a Dockerfile has the daemon fetch something. It would do so from the host's own network, which reaches
@@ -43,21 +44,24 @@ func refuseRemoteAdd(dir, dockerfile string) error {
 	return checkAdds(string(data))
 }
 
-// checkAdds reads the lines as Docker joins them. Which character continues a line a directive says; both readings must be
-// harmless, so that no directive has to be understood as Docker does.
+// checkAdds reads the lines as Docker joins them. Which character continues a line a directive says, and whether the blanks stay that a
+// line begins with is the daemon's to say: all readings must be harmless, so that nothing has to be understood as Docker does.
 func checkAdds(text string) error {
 	for _, escape := range []string{"\\", "`"} {
-		for _, line := range logicalLines(text, escape) {
-			if fetches(line) {
-				return fmt.Errorf("%w: %.100q", ErrRemoteAdd, line)
+		for _, blanks := range []bool{true, false} {
+			for _, line := range logicalLines(text, escape, blanks) {
+				if fetches(line) {
+					return fmt.Errorf("%w: %.100q", ErrRemoteAdd, line)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// logicalLines joins lines that end with the escape character, leaving out comments and empty lines in between.
-func logicalLines(text, escape string) (lines []string) {
+// logicalLines joins lines that end with the escape character, with or without the blanks that they begin with, leaving out comments and
+// empty lines in between.
+func logicalLines(text, escape string, blanks bool) (lines []string) {
 	scanner := bufio.NewScanner(strings.NewReader(strings.TrimPrefix(text, "\ufeff")))
 	scanner.Buffer(nil, maxDockerfile+1)
 	var current strings.Builder
@@ -65,6 +69,9 @@ func logicalLines(text, escape string) (lines []string) {
 		trimmed := strings.TrimSpace(scanner.Text())
 		if trimmed == "" || trimmed[0] == '#' {
 			continue
+		}
+		if blanks {
+			trimmed = strings.TrimRightFunc(scanner.Text(), unicode.IsSpace)
 		}
 		if rest, more := strings.CutSuffix(trimmed, escape); more {
 			current.WriteString(rest)
