@@ -54,7 +54,7 @@ monitor() {
 
 healthy() { for server in "${servers[@]}"; do until_ok 180 monitor "$server" healthz; done; }
 
-hosts_are_there() { [ "$(bin/hersh hosts 2>/dev/null | grep -c '^cluster-[12] ')" = 2 ]; }
+hosts_are_there() { [ "$(bin/hersh hosts 2>/dev/null | grep -c '^cluster-[12] ')" -eq 2 ]; }
 
 # leader prints which server leads a stream.
 leader() {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,10 @@ func (b boxes) wipe(c effects.Container) error {
 	return b.store.Wipe(status)
 }
 
-const dockerWait = 30 * time.Second // For one question to Docker.
+const (
+	dockerWait = 30 * time.Second // For one question to Docker.
+	removeWait = 5 * time.Minute  // For the removal of all that a run left there.
+)
 
 // dockerHost is containers of Docker. All that is made of them carries the label of the run.
 type dockerHost struct {
@@ -77,21 +81,31 @@ func (d dockerHost) kill(c effects.Container) error {
 	return d.docker.Kill(ctx, c.ID)
 }
 
-func (d dockerHost) wipe(c effects.Container) error { return docker("rm", "--force", c.ID) }
+func (d dockerHost) wipe(c effects.Container) error {
+	return command(dockerWait, "docker", "rm", "--force", c.ID)
+}
 
 // removeAll removes what the run left on Docker, its images too.
 func (d dockerHost) removeAll() error {
 	script := `docker ps --all --quiet --filter "label=$1" | xargs -r docker rm --force >/dev/null
 docker image ls --quiet --filter "label=$1" | sort -u | xargs -r docker image rm --force >/dev/null`
-	if out, err := exec.Command("sh", "-c", script, "sh", d.label).CombinedOutput(); err != nil {
-		return fmt.Errorf("remove what is labelled %s: %w: %s", d.label, err, out)
+	if err := command(removeWait, "sh", "-c", script, "sh", d.label); err != nil {
+		return errors.Join(fmt.Errorf("remove what is labelled %s: %w", d.label, err), d.docker.Close())
 	}
 	return d.docker.Close()
 }
 
-func docker(args ...string) error {
-	if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, out)
+// command runs something that uses Docker's command line, for some time at most: a daemon that hangs must not hang the run. What the
+// command started itself goes with it, since it has a process group of its own.
+func command(wait time.Duration, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), errors.Join(ctx.Err(), err), out)
 	}
 	return nil
 }

@@ -3,13 +3,17 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
-const watchEvery = 200 * time.Millisecond
+const (
+	watchEvery = 200 * time.Millisecond
+	mostPairs  = 100 // Remembered of one program; one is enough to fail.
+)
 
 // runner is a container that runs, as the watch saw it.
 type runner struct {
@@ -81,7 +85,7 @@ func (w *watch) note(id events.ProgramID, list []runner) {
 			if w.pairs[id] == nil {
 				w.pairs[id] = map[[2]runner]time.Time{}
 			}
-			if _, found := w.pairs[id][[2]runner{a, b}]; !found {
+			if _, found := w.pairs[id][[2]runner{a, b}]; !found && len(w.pairs[id]) < mostPairs {
 				w.pairs[id][[2]runner{a, b}] = time.Now()
 			}
 		}
@@ -91,5 +95,5 @@ func (w *watch) note(id events.ProgramID, list []runner) {
 func (w *watch) of(id events.ProgramID) map[[2]runner]time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.pairs[id]
+	return maps.Clone(w.pairs[id])
 }
