@@ -240,7 +240,7 @@ func (l *buildLog) close() error {
 // clip keeps an error readable whatever somebody wrote into a Dockerfile.
 func clip(s string) string {
 	if len(s) > maxTail {
-		return s[:maxTail] + "…"
+		return strings.ToValidUTF8(s[:maxTail], "") + "…" // Not in the middle of a character.
 	}
 	return s
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 )
 
 // readBuild reads messages of a build, each a stream text unless it is JSON.
@@ -137,5 +138,16 @@ func TestSortError(t *testing.T) {
 	}
 	if sortError(ended, nil) != nil {
 		t.Error("no error becomes one")
+	}
+}
+
+// What is cut off leaves whole characters, wherever the cut falls.
+func TestClip(t *testing.T) {
+	for _, text := range []string{"", "x", strings.Repeat("x", maxTail), strings.Repeat("x", maxTail+1), strings.Repeat("€", maxTail), "x" + strings.Repeat("€", maxTail), strings.Repeat("🙂", maxTail)} {
+		got := clip(text)
+		whole, cut := strings.CutSuffix(got, "…")
+		if cut != (len(text) > maxTail) || !strings.HasPrefix(text, whole) || len(whole) > maxTail || cut && len(whole) < maxTail-4 || !utf8.ValidString(got) {
+			t.Errorf("%d bytes, %.5q…, became %d: %q", len(text), text, len(got), got)
+		}
 	}
 }

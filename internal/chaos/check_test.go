@@ -2,11 +2,13 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -286,13 +288,16 @@ var mistakes = []mistake{
 // twoAtOnce lets the watch see a second container, which is gone before anybody looks at rest.
 func twoAtOnce(s *scene) {
 	second := s.launch(1, s.runs, 1)
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithTimeout(s.ctx, deadline)
 	var group sync.WaitGroup
 	group.Go(func() { s.watch.run(ctx) })
-	for len(s.watch.of(s.runs)) == 0 && pause(s.ctx, watchEvery) {
+	for len(s.watch.of(s.runs)) == 0 && pause(ctx, watchEvery) {
 	}
 	cancel()
 	group.Wait()
+	if len(s.watch.of(s.runs)) == 0 {
+		s.t.Fatal("the watch did not see two containers at once")
+	}
 	s.wipe(s.system.executors[1], second)
 }
 
@@ -365,5 +370,30 @@ func TestCheckerAllowsTwoContainersOfALostHost(t *testing.T) {
 	s.model()
 	if found := s.problems(); len(found) > 0 {
 		t.Errorf("found %v, want nothing", found)
+	}
+}
+
+// A program that is run twice all the time does not fill the memory of the run.
+func TestWatchRemembersSoManyPairs(t *testing.T) {
+	w := newWatch(&System{})
+	for i := range 2 * mostPairs {
+		w.note("p", []runner{{host: "h1", id: fmt.Sprint(i)}, {host: "h2", id: fmt.Sprint(i)}})
+	}
+	if n := len(w.of("p")); n != mostPairs {
+		t.Errorf("it remembers %d pairs, want %d", n, mostPairs)
+	}
+}
+
+// A command line that hangs is given up, with what it started.
+func TestCommandIsBounded(t *testing.T) {
+	err := command(50*time.Millisecond, "sh", "-c", "sleep 600 | cat")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
+	}
+	if err := command(time.Minute, "sh", "-c", "echo no; exit 3"); err == nil || !strings.Contains(err.Error(), "no") {
+		t.Errorf("a failure is %v", err)
+	}
+	if err := command(time.Minute, "true"); err != nil {
+		t.Error(err)
 	}
 }
