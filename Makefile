@@ -6,6 +6,9 @@ SEEDS     ?= 10000
 FRESH     ?= 0s
 FUZZTIME  ?= 30s
 DURATION  ?= 1m
+USERS     ?= 2
+FAULTS    ?= 0
+WAITS     ?= 0
 SEED      ?= $(shell date +%s)
 
 .PHONY: help
@@ -51,6 +54,10 @@ bench: examples ## Measure: Reduce, replay, and a start through Hersh against th
 .PHONY: sim
 sim: ## Simulate SEEDS worlds (10000) full of faults and then fresh ones for FRESH (0s), on all cores; a failure prints its seed.
 	$(GO) test ./internal/sim -run 'TestSeeds$$' -seeds $(SEEDS) -fresh $(FRESH) -timeout 24h -v
+
+.PHONY: small-world
+small-world: ## Go through every order of steps of one program with USERS requests (1 to 4), FAULTS faults (0 to 2) and WAITS waits, on all cores.
+	GOGC=400 $(GO) test ./internal/sim -run 'TestSmallWorld$$' -users $(USERS) -faults $(FAULTS) -waits $(WAITS) $(SMALLFLAGS) -timeout 24h -v
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s).

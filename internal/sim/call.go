@@ -33,16 +33,14 @@ func (w *World) dockerCall(ctx context.Context, op string, id events.ProgramID, 
 
 // call is one call through an interface: others may go on before it, and faults strike.
 func (w *World) call(ctx context.Context, on side, op string, id events.ProgramID, do func() error) error {
+	t := w.current
+	t.next = op
 	w.pause()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.calls++
-	if w.cfg.plan != nil {
-		w.plannedUser()
-	}
-	t := w.current
 	f := w.callFault()
+	w.remember(t, op, f, nil)
 	if f == none && w.unreachable(t.proc, on) {
 		f = hangBefore
 		if w.pick(2) == 0 {
@@ -64,6 +62,7 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 		return errFault
 	}
 	err := do()
+	w.remember(t, op, f, err)
 	switch f {
 	case crashAfter:
 		panic(crashed{})
@@ -89,6 +88,9 @@ func (w *World) hang(ctx context.Context, on side) {
 	limits := []time.Duration{5 * time.Second, 10 * time.Second, 40 * time.Second}
 	if on == theDocker {
 		limits = []time.Duration{10 * time.Second, 40 * time.Second, 150 * time.Second}
+	}
+	if w.cfg.small != nil {
+		return // Time does not pass there while anything is under way.
 	}
 	t := w.current
 	t.until = w.now.Add(limits[w.pick(len(limits))])
@@ -121,13 +123,17 @@ func (w *World) withTimeout(ctx context.Context, d time.Duration) (context.Conte
 // arrive lets a call that is late take effect.
 func (w *World) arrive() bool {
 	for i, l := range w.late {
-		if w.unreachable(l.of, l.on) {
-			continue
+		if !w.unreachable(l.of, l.on) {
+			w.arriveAt(i)
+			return true
 		}
-		w.late = append(w.late[:i:i], w.late[i+1:]...)
-		w.tracef("late, of %s: %s", l.of.name, l.what)
-		l.do()
-		return true
 	}
 	return false
+}
+
+func (w *World) arriveAt(i int) {
+	l := w.late[i]
+	w.late = append(w.late[:i:i], w.late[i+1:]...)
+	w.tracef("late, of %s: %s", l.of.name, l.what)
+	l.do()
 }

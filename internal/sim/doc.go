@@ -12,4 +12,11 @@
 //	check.go     what must hold, always and at rest
 //
 // A run is a function of its Config and nothing else: the same seed gives the same trace, byte by byte.
+//
+// Small worlds are gone through completely, every order of steps of them, instead of by chance:
+//
+//	small.go        what may come next in a small world
+//	explore.go      all of it, in every order
+//	fingerprint.go  whether two worlds are the same
+//	alone.go        which orders need not be told apart
 package sim

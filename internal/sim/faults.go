@@ -22,8 +22,8 @@ const (
 )
 
 func (w *World) callFault() callFault {
-	if w.cfg.plan != nil {
-		return w.plannedFault()
+	if w.cfg.small != nil {
+		return w.cfg.small.take()
 	}
 	if !w.faulty || !w.oneIn(w.climate.callFaults) {
 		return none
@@ -40,7 +40,9 @@ func (w *World) fault(format string, args ...any) {
 
 // refusal is why Docker or the disk refuses an effect, in words that checks know again; "" is that it does not.
 func (w *World) refusal(what string) string {
-	if !w.faulty || !w.oneIn(12) {
+	if s := w.cfg.small; s != nil && s.refuse {
+		s.refuse = false
+	} else if !w.faulty || !w.oneIn(12) {
 		return ""
 	}
 	w.fault("%s is refused", what)

@@ -116,16 +116,27 @@ func (w *World) takeWake(p *proc) bool {
 	if w.lookDue(p) {
 		return true
 	}
-	const workers = 2
-	if w.unreachable(p, theBus) || w.count(p, 'w') >= workers || !w.mem.PeekWake() {
+	if w.unreachable(p, theBus) || !w.offersWake(p) {
 		return false
 	}
+	w.takeFromWakes(p)
+	return true
+}
+
+func (w *World) offersWake(p *proc) bool {
+	workers := 2
+	if w.cfg.small != nil {
+		workers = w.cfg.small.bounds.Wakes
+	}
+	return w.count(p, 'w') < workers && w.mem.PeekWake()
+}
+
+func (w *World) takeFromWakes(p *proc) {
 	d, _ := w.mem.TakeWake()
 	w.work(p, "wake", "", d, func() error {
 		_, err := p.sup.Reconcile(background, d.ProgramID, d.Seq)
 		return err
 	})
-	return true
 }
 
 // checkDue begins the sweep or the comparison that is due.
@@ -180,23 +191,35 @@ func (w *World) takeWork(p *proc) bool {
 	if w.unreachable(p, theBus) {
 		return false
 	}
-	for _, q := range []struct {
-		host  events.HostID
-		class events.Class
-	}{{"", events.ClassBuild}, {p.host, events.ClassBuild}, {"", events.ClassRun}, {p.host, events.ClassRun}} {
-		id, seq, found := w.mem.PeekEffects(q.host, q.class)
-		if !found || w.count(p, 'e') >= 4 {
-			continue
+	for _, q := range w.queues(p) {
+		if w.offers(p, q) {
+			w.takeFrom(p, q)
+			return true
 		}
-		key := w.lockKey(id, seq)
-		if w.busy(p, key) {
-			continue // The executor would wait for a lock of its own, and with it the one thread of the simulation.
-		}
-		d, _ := w.mem.TakeEffects(q.host, q.class)
-		w.work(p, "effects", key, d, func() error { return p.exec.Handle(background, d.ProgramID, d.Seq) })
-		return true
 	}
 	return false
+}
+
+// queue is one that an executor takes effects from.
+type queue struct {
+	host  events.HostID
+	class events.Class
+}
+
+func (w *World) queues(p *proc) [4]queue {
+	return [...]queue{{"", events.ClassBuild}, {p.host, events.ClassBuild}, {"", events.ClassRun}, {p.host, events.ClassRun}}
+}
+
+// offers reports whether a queue has something that an executor can take now. Where it is busy with the same, it would wait for a lock
+// of its own, and with it the one thread of the simulation.
+func (w *World) offers(p *proc, q queue) bool {
+	id, seq, found := w.mem.PeekEffects(q.host, q.class)
+	return found && w.count(p, 'e') < 4 && !w.busy(p, w.lockKey(id, seq))
+}
+
+func (w *World) takeFrom(p *proc, q queue) {
+	d, _ := w.mem.TakeEffects(q.host, q.class)
+	w.work(p, "effects", w.lockKey(d.ProgramID, d.Seq), d, func() error { return p.exec.Handle(background, d.ProgramID, d.Seq) })
 }
 
 // lockKey is what an executor does one at a time: the effects of one class of a program. Where a message was forged, that need
@@ -249,13 +272,14 @@ func (w *World) work(p *proc, name, key string, d bustest.Delivery, handle func(
 		d.Ack()
 	}
 	w.tracef("%s takes %s %s/%d, delivery %d", p.name, name, shortProgram(d.ProgramID), d.Seq, d.Delivered)
-	w.spawn(p, name, key, &d, handle, func(err error) {
+	var t *task
+	t = w.spawn(p, name, key, &d, handle, func(err error) {
 		answer := d.Ack
 		if err != nil && !w.cfg.Hooks.AckFailed {
 			answer = func() { d.Nak(min(250*time.Millisecond<<min(d.Delivered-1, 10), 30*time.Second)) }
 		}
 		switch {
-		case w.unreachable(p, theBus) && w.pick(2) == 0, w.faulty && w.oneIn(60):
+		case t.unheard, w.unreachable(p, theBus) && w.pick(2) == 0, w.faulty && w.oneIn(60):
 			w.fault("an answer of %s is lost", p.name)
 		case w.unreachable(p, theBus), w.faulty && w.oneIn(40):
 			w.fault("an answer of %s comes late", p.name) // Perhaps when another works on the message.

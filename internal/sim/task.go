@@ -27,6 +27,9 @@ type task struct {
 	until    time.Time // While it hangs in a call: when that ends.
 	began    int       // The step at which it began.
 	lagged   bool      // Something that it read was not up to date.
+	next     string    // The call that it stops at.
+	history  uint64    // What it was answered so far, in a small world.
+	unheard  bool      // Its answer to the queue will be lost.
 }
 
 // crashed is what a task panics with when its process dies: nothing of it goes on.

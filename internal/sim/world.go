@@ -27,7 +27,7 @@ type Config struct {
 	Epochs      int
 	Hooks       Hooks
 
-	plan *Plan // What happens when, in place of chance; nil for a run by its seed.
+	small *small // Somebody chooses each step, in place of chance; nil for a run by its seed.
 }
 
 // Small is a small world for a seed: such meet more in few steps than large ones. Their sizes differ from seed to seed.
@@ -125,7 +125,6 @@ type World struct {
 	climate   climate
 	faulty    bool // Faults strike.
 	steps     int
-	calls     int // Through interfaces.
 	faults    int
 	users     int
 	trace     bytes.Buffer
@@ -144,6 +143,11 @@ type metrics struct {
 	exec *executor.Metrics
 }
 
+func newMetrics() metrics {
+	reg := prometheus.NewRegistry()
+	return metrics{sup: supervisor.NewMetrics(reg), exec: executor.NewMetrics(reg)}
+}
+
 // Run simulates a seed to its end or to its first violation.
 func Run(cfg Config) Result {
 	w := newWorld(cfg)
@@ -156,11 +160,15 @@ func Run(cfg Config) Result {
 		}
 	}
 	w.end()
+	return w.result()
+}
+
+func (w *World) result() Result {
 	total := 0
 	for _, t := range w.truths {
 		total += len(t.log)
 	}
-	return Result{Seed: cfg.Seed, Steps: w.steps, Faults: w.faults, Events: total, Trace: w.trace.Bytes(), Violation: w.violation}
+	return Result{Seed: w.cfg.Seed, Steps: w.steps, Faults: w.faults, Events: total, Trace: w.trace.Bytes(), Violation: w.violation}
 }
 
 func newWorld(cfg Config) *World {
@@ -172,8 +180,10 @@ func newWorld(cfg Config) *World {
 	w.climate = w.newClimate()
 	w.mem = bustest.NewMemory(bustest.Config{Now: func() time.Time { return w.now }, HostTTL: hostTTL})
 	w.quiet = slog.New(slog.DiscardHandler)
-	reg := prometheus.NewRegistry()
-	w.metrics = metrics{sup: supervisor.NewMetrics(reg), exec: executor.NewMetrics(reg)}
+	w.metrics = newMetrics()
+	if cfg.small != nil {
+		w.metrics = cfg.small.metrics
+	}
 	for n := range cfg.Programs {
 		id, first := bustest.NewProgram("u", n)
 		if err := w.mem.Create(background, id, first); err != nil {
@@ -238,9 +248,9 @@ func (w *World) supervisorBus(b supervisor.Bus) supervisor.Bus {
 	return b
 }
 
-// pick chooses one of n, by the seed; a plan leaves nothing to chance.
+// pick chooses one of n, by the seed; a small world leaves nothing to chance.
 func (w *World) pick(n int) int {
-	if w.cfg.plan != nil {
+	if w.cfg.small != nil {
 		return 0
 	}
 	return w.rng.IntN(n)
@@ -250,6 +260,9 @@ func (w *World) pick(n int) int {
 func (w *World) oneIn(n int) bool { return w.rng.IntN(n) == 0 }
 
 func (w *World) tracef(format string, args ...any) {
+	if w.cfg.small != nil && !w.cfg.small.traced {
+		return
+	}
 	fmt.Fprintf(&w.trace, "%d %s ", w.steps, w.now.Format("15:04:05.000"))
 	fmt.Fprintf(&w.trace, format, args...)
 	w.trace.WriteByte('\n')

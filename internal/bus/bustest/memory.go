@@ -60,6 +60,9 @@ type program struct {
 	last    uint64
 	keys    map[string]stamp
 	perType map[events.Type]int
+
+	print   uint64 // Of the first printed events: see Fingerprints.
+	printed int
 }
 
 // stamp is what is remembered of a publication with a key.

@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"math"
+	"sync"
+)
+
+// Exploration is what came of Explore.
+type Exploration struct {
+	Complete bool   // Every order of steps was gone through; else a violation or a limit came first.
+	Worlds   int    // That differ.
+	Steps    int    // From one world to another.
+	Rests    int    // Worlds with nothing left to do. From each of them one run came to rest and was checked.
+	Depth    int    // The most steps until there was nothing left to do.
+	Result   Result // Of the run with the violation, if there is one.
+}
+
+// Explore goes through every order of steps of a small world: one program, one host and one supervisor. Where different ways lead to the same
+// world, it is followed once. A run cannot be copied, so each begins anew and repeats the choices of its beginning.
+//
+// It ends at the first violation, when ctx ends, or after maxWorlds.
+func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds int) (Exploration, error) {
+	if !bounds.valid() {
+		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, and at least one wake-up in hand")
+	}
+	e := &explorer{
+		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]uint64{}, todo: [][]byte{nil},
+	}
+	e.more.L = &e.mu
+	stop := context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.end()
+	})
+	defer stop()
+	var group sync.WaitGroup
+	for range max(workers, 1) {
+		group.Go(e.work)
+	}
+	group.Wait()
+	if e.violated != nil {
+		e.found.Result = e.repeat(e.violated)
+	}
+	e.found.Complete = !e.ended
+	return e.found, nil
+}
+
+// explorer is an exploration that is under way.
+type explorer struct {
+	bounds    Bounds
+	hooks     Hooks
+	maxWorlds int
+	seed      maphash.Seed
+
+	mu       sync.Mutex
+	more     sync.Cond
+	todo     [][]byte          // Beginnings of runs, as choices, that are to be followed. The last is next.
+	busy     int               // Workers that follow one.
+	seen     map[uint64]uint64 // With how much left each world was followed: see bit.
+	ended    bool
+	violated []byte
+	found    Exploration
+}
+
+// end lets the workers end. The lock is held.
+func (e *explorer) end() {
+	e.ended = true
+	e.more.Broadcast()
+}
+
+func (e *explorer) work() {
+	shared := newMetrics()
+	for {
+		path, ok := e.next()
+		if !ok {
+			return
+		}
+		violated := e.follow(path, shared)
+		e.mu.Lock()
+		e.busy--
+		if violated != nil {
+			e.violated = violated
+			e.end()
+		}
+		e.more.Broadcast()
+		e.mu.Unlock()
+	}
+}
+
+// next waits for a beginning to follow; there is none when nobody follows any.
+func (e *explorer) next() (path []byte, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.todo) == 0 && e.busy > 0 && !e.ended {
+		e.more.Wait()
+	}
+	if len(e.todo) == 0 || e.ended {
+		return nil, false
+	}
+	e.busy++
+	last := len(e.todo) - 1
+	path, e.todo = e.todo[last], e.todo[:last]
+	return path, true
+}
+
+// newWorld is the one that every run begins with: all have started, and there is nothing to do.
+func (e *explorer) newWorld(shared metrics, traced bool) *World {
+	s := &small{bounds: e.bounds, left: e.bounds, seed: e.seed, metrics: shared, traced: traced}
+	w := newWorld(Config{Programs: 1, Hosts: 1, Supervisors: 1, Hooks: e.hooks, small: s})
+	w.finish()
+	return w
+}
+
+// follow repeats a beginning and goes on with it, always by the first choice, until it comes to rest or to a world that was seen. It returns the
+// choices that led to a violation.
+func (e *explorer) follow(path []byte, shared metrics) (violated []byte) {
+	w := e.newWorld(shared, false)
+	defer w.end()
+	for _, choice := range path {
+		w.make(w.moves()[choice])
+	}
+	rests := false
+	for ; w.violation == nil; path = append(path, 0) {
+		all := w.moves()
+		if rests || !e.isNew(w, path, all) {
+			return nil
+		}
+		rests = all[0].what == comesToRest
+		w.make(all[0])
+	}
+	return path
+}
+
+// isNew notes a world, and all the choices in it but the first, unless it was seen before with as much left.
+func (e *explorer) isNew(w *World, path []byte, all []move) bool {
+	print, left := w.fingerprint(), w.cfg.small.left
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	covered, seen := e.seen[print]
+	if covered&bit(left) != 0 || e.ended {
+		return false
+	}
+	e.seen[print] = covered | bitsWithin(left)
+	if !seen {
+		e.found.Worlds++
+		if all[0].what == comesToRest {
+			e.found.Rests++
+		}
+	}
+	e.found.Steps += len(all)
+	e.found.Depth = max(e.found.Depth, len(path))
+	if len(all) > math.MaxUint8 {
+		panic("there are more choices than a byte can tell apart")
+	}
+	for choice := len(all) - 1; choice > 0; choice-- {
+		e.todo = append(e.todo, append(path[:len(path):len(path)], byte(choice)))
+	}
+	e.more.Broadcast()
+	if e.found.Worlds >= e.maxWorlds {
+		e.end()
+	}
+	return true
+}
+
+const mostUsers, mostFaults, mostWaits = 4, 2, 3
+
+func (b Bounds) valid() bool {
+	within := func(n, most int) bool { return n >= 0 && n <= most }
+	return within(b.Users, mostUsers) && within(b.Faults, mostFaults) && within(b.Waits, mostWaits) && b.Wakes > 0
+}
+
+// bit stands for what is left of users, faults and waits, among 60.
+func bit(left Bounds) uint64 {
+	return 1 << (left.Users + (mostUsers+1)*(left.Faults+(mostFaults+1)*left.Waits))
+}
+
+// bitsWithin stand for all that have no more left of anything: what can come then can come now.
+func bitsWithin(left Bounds) (set uint64) {
+	for users := range left.Users + 1 {
+		for faults := range left.Faults + 1 {
+			for waits := range left.Waits + 1 {
+				set |= bit(Bounds{Users: users, Faults: faults, Waits: waits})
+			}
+		}
+	}
+	return set
+}
+
+// repeat makes choices again, with a trace.
+func (e *explorer) repeat(path []byte) Result {
+	w := e.newWorld(newMetrics(), true)
+	for _, choice := range path {
+		all := w.moves()
+		w.tracef("%d of %d: %s", choice, len(all), all[choice].what)
+		w.make(all[choice])
+	}
+	w.end()
+	return w.result()
+}

@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rlaaudgjs5638/hersh/events"
+)
+
+// Bounds say how much may happen in a small world.
+type Bounds struct {
+	Users  int // Requests of the user.
+	Faults int
+	Waits  int  // How often time passes, after something went wrong and everything that can be done at once has been.
+	Wakes  int  // How many wake-ups the supervisor has in hand at once.
+	Steady bool // The server never restarts, after which everybody looks at everything.
+	Whole  bool // Ways are followed too that are known to lead to worlds that others lead to: slow, and what the others are held against.
+}
+
+// small is a small world's state beside the world itself: one program, one host and one supervisor, where somebody else chooses each step.
+type small struct {
+	bounds  Bounds
+	left    Bounds
+	fault   callFault // Of the call that goes on next.
+	refuse  bool      // Docker refuses what it is asked next.
+	traced  bool
+	seed    maphash.Seed // Of fingerprints.
+	metrics metrics
+}
+
+// take is the fault of the call that goes on now.
+func (s *small) take() callFault {
+	f := s.fault
+	s.fault = none
+	return f
+}
+
+// move is one step that may come next.
+type move struct {
+	what string
+	cost Bounds
+	do   func()
+}
+
+const comesToRest = "comes to rest"
+
+// moves are all the steps that may come next. The first one of a world that has nothing to do is to come to rest, after which there are
+// none.
+func (w *World) moves() []move {
+	if t := w.alone(); t != nil {
+		return []move{{what: "goes on", do: func() { w.run(t) }}}
+	}
+	all := w.works()
+	if len(all) == 0 {
+		all = append(all, move{what: comesToRest, do: func() { w.rest(); w.checkAtRest() }})
+		all = append(all, w.waits()...)
+	}
+	if w.cfg.small.left.Users > 0 {
+		all = append(all, w.requests()...)
+	}
+	if w.cfg.small.left.Faults > 0 {
+		all = append(all, w.mishaps()...)
+	}
+	return all
+}
+
+// works are the steps of processes, and of calls that are on their way.
+func (w *World) works() (all []move) {
+	for _, t := range w.tasks {
+		all = append(all, move{what: "goes on", do: func() { w.run(t) }})
+	}
+	for _, p := range w.procs {
+		switch {
+		case !p.alive:
+			all = append(all, move{what: "starts", do: func() { w.start(p) }})
+		case p.dueCheck && !w.busy(p, "check"):
+			all = append(all, move{what: "checks", do: func() { w.checkDue(p) }})
+		}
+		if p.alive && p.sup != nil && w.offersWake(p) {
+			all = append(all, move{what: "takes", do: func() { w.takeFromWakes(p) }})
+		}
+		if p.alive && p.exec != nil && p.compared {
+			all = append(all, w.worksOfExecutor(p)...)
+		}
+	}
+	for i := range w.late {
+		all = append(all, move{what: "arrives", do: func() { w.arriveAt(i) }})
+	}
+	return all
+}
+
+func (w *World) worksOfExecutor(p *proc) (all []move) {
+	if len(p.exits) > 0 {
+		all = append(all, move{what: "settles", do: func() { w.settleExit(p) }})
+	}
+	if len(p.undone) > 0 && !w.busy(p, w.lockKey(p.undone[0].ProgramID, p.undone[0].Seq)) {
+		all = append(all, move{what: "resumes", do: func() { w.resumeNext(p) }})
+	}
+	for _, q := range w.queues(p) {
+		if w.offers(p, q) {
+			all = append(all, move{what: "takes", do: func() { w.takeFrom(p, q) }})
+		}
+	}
+	return all
+}
+
+// waits let time pass: a moment, after which work that failed comes again, or as long as every timer takes, and then one goes off. Where
+// nothing went wrong nothing waits.
+func (w *World) waits() []move {
+	if s := w.cfg.small; s.left.Waits == 0 || s.left.Faults == s.bounds.Faults {
+		return nil
+	}
+	cost := Bounds{Waits: 1}
+	all := []move{{what: "a moment passes", cost: cost, do: func() { w.pass(300 * time.Millisecond) }}}
+	for _, p := range w.procs {
+		all = append(all, move{what: "time passes", cost: cost, do: func() { w.pass(31 * time.Second); p.dueCheck = true }})
+	}
+	return all
+}
+
+func (w *World) requests() (all []move) {
+	for _, ev := range []events.Event{events.UserStartRequested{}, events.UserStopRequested{}, events.UserRestartRequested{}} {
+		all = append(all, move{what: "user", cost: Bounds{Users: 1}, do: func() { w.publish(w.ids[0], ev) }})
+	}
+	return all
+}
+
+// mishaps are the faults that may come next: those of calls, and those of the world.
+func (w *World) mishaps() (all []move) {
+	fault := func(what string, do func()) {
+		all = append(all, move{what: what, cost: Bounds{Faults: 1}, do: do})
+	}
+	for _, t := range w.tasks {
+		for _, kind := range faultsOf(t.next) {
+			fault("goes wrong", func() { w.faults++; w.cfg.small.fault = kind; w.run(t) })
+		}
+		if mayBeRefused(t.next) {
+			fault("is refused", func() { w.cfg.small.refuse = true; w.run(t); w.cfg.small.refuse = false })
+		}
+		if t.delivery != nil && !t.unheard {
+			fault("is not heard", func() { w.tracef("FAULT %s %s will not be heard", t.proc.name, t.name); t.unheard = true })
+			fault("is given to another", func() { w.fault("%s of %s is given to another", t.name, t.proc.name); t.delivery.Nak(0) })
+		}
+	}
+	if !w.cfg.small.bounds.Steady {
+		fault("the server restarts", w.restartServer)
+	}
+	if w.mem.PeekWake() {
+		fault("wake-up lost", func() { w.worldFault(wakeLost) })
+	}
+	if _, found, _ := w.mem.Load(background, w.ids[0]); found {
+		fault("checkpoint lost", func() { w.worldFault(checkpointLost) })
+	}
+	for _, c := range w.docker.containers {
+		if c.phase == running {
+			fault("exits", func() { w.ends(c); w.endContainer(c, 1) })
+			fault("exits unseen", func() { w.ends(c); c.phase, c.exitCode = ended, 1 })
+		}
+		fault("is removed", func() { w.ends(c); w.docker.remove(c.id) })
+	}
+	return all
+}
+
+func (w *World) ends(c *container) {
+	w.fault("%s ends, or is removed by hand", c.id)
+	w.explain[c.id] = true
+}
+
+// faultsOf are the faults that a call may have. One that changes nothing may as well not have been made.
+func faultsOf(call string) []callFault {
+	op, _, _ := strings.Cut(call, " ")
+	if slices.Contains([]string{"read", "load", "head", "list", "ask", "watch", "inspect", "adopt", "build", "make"}, op) {
+		return []callFault{failBefore, crashBefore}
+	}
+	return []callFault{failBefore, failAfter, failLate, crashBefore, crashAfter}
+}
+
+// mayBeRefused says after which calls a model of Docker may refuse what it was asked.
+func mayBeRefused(call string) bool {
+	for _, before := range []string{"make folders", "build", "create container", "inspect"} {
+		if strings.HasPrefix(call, before) {
+			return true
+		}
+	}
+	return false
+}
+
+// make makes a move, and lets whatever begins by it go to its first call.
+func (w *World) make(m move) {
+	left := &w.cfg.small.left
+	left.Users, left.Faults, left.Waits = left.Users-m.cost.Users, left.Faults-m.cost.Faults, left.Waits-m.cost.Waits
+	w.steps++
+	m.do()
+	w.cfg.small.fault = none // The call may have ended before, with its context.
+	for _, t := range slices.Clone(w.tasks) {
+		if t.next == "" {
+			w.run(t)
+		}
+	}
+}
