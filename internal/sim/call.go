@@ -40,7 +40,6 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 		return err
 	}
 	f := w.callFault()
-	w.remember(t, op, f, nil)
 	if f == none && w.unreachable(t.proc, on) {
 		f = hangBefore
 		if w.pick(2) == 0 {
@@ -48,6 +47,9 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 		}
 	}
 	w.tracef("%s %s: %s %s%s", t.proc.name, t.name, op, shortProgram(id), f)
+	if f != none {
+		w.remember(t, op+string(f), errFault)
+	}
 	switch f {
 	case crashBefore:
 		panic(crashed{})
@@ -62,7 +64,7 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 		return errFault
 	}
 	err := do()
-	w.remember(t, op, f, err)
+	w.remember(t, op, err)
 	switch f {
 	case crashAfter:
 		panic(crashed{})

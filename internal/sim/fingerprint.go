@@ -104,12 +104,12 @@ func number(b bool) uint64 {
 }
 
 // remember adds an answer to what a task goes on from: how the call ended, and what it could see.
-func (w *World) remember(t *task, op string, f callFault, err error) {
+func (w *World) remember(t *task, op string, err error) {
 	if w.cfg.small == nil {
 		return
 	}
 	seed := w.cfg.small.seed
-	t.history = mix(seed, t.history, maphash.String(seed, op), maphash.String(seed, string(f)), number(err != nil), w.seen(op))
+	t.history = mix(seed, t.history, maphash.String(seed, op), number(err != nil), w.seen(op))
 }
 
 // seen is what a call can see of the world.

@@ -11,7 +11,7 @@ import (
 
 // Bounds say how much may happen in a small world.
 type Bounds struct {
-	Users  int // Requests of the user.
+	Users  int // Requests of the user: starts, stops and restarts.
 	Faults int
 	Waits  int  // How often time passes, after something went wrong and everything that can be done at once has been.
 	Wakes  int  // How many wake-ups the supervisor has in hand at once.
