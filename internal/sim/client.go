@@ -161,6 +161,9 @@ func (c client) HostAlive(ctx context.Context, host events.HostID) (alive bool, 
 		alive, err = c.Memory.HostAlive(ctx, host)
 		return err
 	})
+	if err == nil {
+		c.w.current.proc.asked[host] = c.w.steps
+	}
 	return alive, err
 }
 

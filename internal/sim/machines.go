@@ -140,7 +140,7 @@ func (w *World) serverLeaves() {
 func (w *World) serverReturns() {
 	w.tracef("the server is there")
 	w.noteExpired()
-	w.serverAway, w.serverBack = false, w.now
+	w.serverAway, w.serverBack, w.serverBackStep = false, w.now, w.steps
 	for _, p := range w.procs {
 		if !p.cut {
 			w.reconnected(p)
@@ -177,7 +177,9 @@ func (w *World) checkLoss(id events.ProgramID, host events.HostID) {
 	if w.expired[host] < w.current.began {
 		w.violate(id, "%s is declared lost, and has sent its heartbeats", host)
 	}
-	if silent := w.now.Sub(w.serverBack); silent < hostTTL/2 && w.cutShort[host] {
+	// What the process was answered before the server went away still holds, though it says so only now.
+	asked, found := w.current.proc.asked[host]
+	if silent := w.now.Sub(w.serverBack); silent < hostTTL/2 && w.cutShort[host] && (!found || asked >= w.serverBackStep) {
 		w.violate(id, "%s is declared lost %s after the server was back, and was there before", host, silent)
 	}
 }

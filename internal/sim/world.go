@@ -82,15 +82,16 @@ type proc struct {
 	sup      *supervisor.Supervisor
 	exec     *executor.Executor
 	watch    *supervisor.HostWatch
-	compared bool                // An executor's first comparison has tried every container, so that it takes work.
-	tried    int                 // The step at which its last comparison began that did.
-	dueCheck bool                // A sweep, or a comparison, is due.
-	dueLook  bool                // A look at the hosts is due.
-	dueBlind bool                // The connection was away, which its watch was not told yet.
-	undone   []executor.Leftover // Of its predecessor.
-	exits    []string            // Containers whose end an executor was told of.
-	lagged   bool                // Its last comparison saw less of the logs than there was.
-	since    int                 // Step since which it is there: when it started, or could reach the bus again.
+	compared bool                  // An executor's first comparison has tried every container, so that it takes work.
+	tried    int                   // The step at which its last comparison began that did.
+	dueCheck bool                  // A sweep, or a comparison, is due.
+	dueLook  bool                  // A look at the hosts is due.
+	dueBlind bool                  // The connection was away, which its watch was not told yet.
+	undone   []executor.Leftover   // Of its predecessor.
+	exits    []string              // Containers whose end an executor was told of.
+	lagged   bool                  // Its last comparison saw less of the logs than there was.
+	asked    map[events.HostID]int // The last step at which it was told whether a host is there.
+	since    int                   // Step since which it is there: when it started, or could reach the bus again.
 
 	machine
 }
@@ -115,12 +116,13 @@ type World struct {
 	current *task
 	ids     []events.ProgramID
 
-	serverAway bool                   // Nobody reaches the bus.
-	serverBack time.Time              // Since when the bus is there.
-	cutShort   map[events.HostID]bool // Hosts that were there when the server went away the last time.
-	late       []late                 // Calls that are yet to take effect, though their callers have given up.
-	lost       map[place]loss         // Where programs were when their host was declared lost.
-	expired    map[events.HostID]int  // The last step at which a host was seen without a heartbeat.
+	serverAway     bool                   // Nobody reaches the bus.
+	serverBack     time.Time              // Since when the bus is there.
+	serverBackStep int                    // The step at which it came back.
+	cutShort       map[events.HostID]bool // Hosts that were there when the server went away the last time.
+	late           []late                 // Calls that are yet to take effect, though their callers have given up.
+	lost           map[place]loss         // Where programs were when their host was declared lost.
+	expired        map[events.HostID]int  // The last step at which a host was seen without a heartbeat.
 
 	climate   climate
 	faulty    bool // Faults strike.
@@ -211,7 +213,7 @@ const hostTTL = 30 * time.Second
 // start starts a process, which begins with a sweep or a comparison.
 func (w *World) start(p *proc) {
 	w.tracef("%s starts", p.name)
-	*p = proc{name: p.name, host: p.host, alive: true, dueCheck: true, since: w.steps, machine: p.machine}
+	*p = proc{name: p.name, host: p.host, alive: true, dueCheck: true, asked: map[events.HostID]int{}, since: w.steps, machine: p.machine}
 	b := client{Memory: w.mem, w: w}
 	if p.host == "" {
 		p.sup = supervisor.New(w.supervisorBus(b), p.name, w.quiet, w.metrics.sup)
