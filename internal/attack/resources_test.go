@@ -223,17 +223,19 @@ func TestStateLimitOfOneThatRuns(t *testing.T) {
 	})
 }
 
-// TestNotEndedByTheHost checks that the note about one container says nothing of the next, nor of one that ended by itself.
+// TestNotEndedByTheHost checks that only the note about a container says why it was killed, and none about another.
 func TestNotEndedByTheHost(t *testing.T) {
 	s := newStage(t, compose.RuntimeRunc, "", host.WithStateLimit(8<<20))
-	p := s.start(s.image(), orders{Mode: "disk", Amount: 16 << 20}, events.Limits{})
-	if exited := p.exit(); exited.ExitCode != 0 || exited.Reason != "" {
-		t.Errorf("it ended as %+v", exited)
+	p := s.start(s.image(), orders{Mode: "memory"}, events.Limits{MemoryBytes: memoryLimit})
+	if exited := p.exit(); exited.ExitCode != killed || exited.Reason != "" {
+		t.Errorf("without a note it ended as %+v", exited)
 	}
 	note := filepath.Join(s.storage.GetRuntimePath(p.id), "ended.json")
-	s.write(note, `{"containerId": "another", "reason": "no reason of this one"}`, 0o600)
-	if exited := p.exit(); exited.Reason != "" {
-		t.Errorf("it ended as %+v", exited)
+	for container, reason := range map[string]string{"another": "", p.container: "noted"} {
+		s.write(note, fmt.Sprintf(`{"containerId": %q, "reason": "noted"}`, container), 0o600)
+		if exited := p.exit(); exited.Reason != reason {
+			t.Errorf("with a note on %q it ended as %+v", container, exited)
+		}
 	}
 	p.stop()
 }
