@@ -8,7 +8,7 @@ import "strings"
 // use Docker.
 func (w *World) alone() *task {
 	s := w.cfg.small
-	if s.bounds.Whole || s.left.Faults > 0 || s.left.Waits < s.bounds.Waits || len(w.late) > 0 {
+	if s.bounds.Whole || s.bounds.Turns || s.left.Faults > 0 || s.left.Waits < s.bounds.Waits || len(w.late) > 0 {
 		return nil
 	}
 	n := w.neighbours()

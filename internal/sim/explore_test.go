@@ -16,6 +16,7 @@ var (
 	faults = flag.Int("faults", 0, "with -users, and with so many faults, 0 to 2")
 	waits  = flag.Int("waits", 0, "with -users, and with time passing so often, 0 to 3")
 	wakes  = flag.Int("wakes", 1, "with -users, how many wake-ups the supervisor has in hand at once")
+	turns  = flag.Bool("turns", false, "with -users, what was begun goes on until it ends; only the user and faults come between")
 	steady = flag.Bool("steady", false, "with -users, the server never restarts")
 	worlds = flag.Int("worlds", 100_000_000, "give up after so many")
 )
@@ -24,10 +25,14 @@ var (
 func TestSmallWorld(t *testing.T) {
 	all := []sim.Bounds{{Users: 2, Wakes: 1}}
 	if !sim.FewSeeds {
-		all = append(all, sim.Bounds{Users: 1, Wakes: 4}, sim.Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Steady: true})
+		all = append(all,
+			sim.Bounds{Users: 1, Wakes: 4},
+			sim.Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Steady: true},
+			sim.Bounds{Users: 2, Faults: 1, Wakes: 1, Turns: true, Steady: true},
+			sim.Bounds{Users: 1, Faults: 2, Wakes: 1, Turns: true, Steady: true})
 	}
 	if *users > 0 {
-		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Steady: *steady}}
+		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Turns: *turns, Steady: *steady}}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

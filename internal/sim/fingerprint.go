@@ -20,7 +20,7 @@ func (w *World) fingerprint() uint64 {
 	}
 	tasks := uint64(0) // In any order.
 	for _, t := range w.tasks {
-		tasks += t.fingerprint(seed)
+		tasks += mix(seed, t.fingerprint(seed), number(w.hasTurn(t)))
 	}
 	for _, l := range w.late {
 		sum = mix(seed, sum, maphash.String(seed, l.of.name), maphash.String(seed, l.what))

@@ -15,6 +15,7 @@ type Bounds struct {
 	Faults int
 	Waits  int  // How often time passes, after something went wrong and everything that can be done at once has been.
 	Wakes  int  // How many wake-ups the supervisor has in hand at once.
+	Turns  bool // What was begun goes on until it ends, or its process; the user and faults come between any two of its calls.
 	Steady bool // The server never restarts, after which everybody looks at everything.
 	Whole  bool // Ways are followed too that are known to lead to worlds that others lead to: slow, and what the others are held against.
 }
@@ -25,6 +26,7 @@ type small struct {
 	left    Bounds
 	fault   callFault // Of the call that goes on next.
 	refuse  bool      // Docker refuses what it is asked next.
+	turn    *task     // What went on last.
 	traced  bool
 	seed    maphash.Seed // Of fingerprints.
 	metrics metrics
@@ -69,7 +71,11 @@ func (w *World) moves() []move {
 // works are the steps of processes, and of calls that are on their way.
 func (w *World) works() (all []move) {
 	for _, t := range w.tasks {
-		all = append(all, move{what: "goes on", do: func() { w.run(t) }})
+		goOn := move{what: "goes on", do: func() { w.cfg.small.turn = t; w.run(t) }}
+		if w.hasTurn(t) {
+			return []move{goOn}
+		}
+		all = append(all, goOn)
 	}
 	for _, p := range w.procs {
 		switch {
@@ -196,7 +202,11 @@ func (w *World) make(m move) {
 	w.cfg.small.fault = none // The call may have ended before, with its context.
 	for _, t := range slices.Clone(w.tasks) {
 		if t.next == "" {
+			w.cfg.small.turn = t
 			w.run(t)
 		}
 	}
 }
+
+// hasTurn reports whether a task goes on before any other may.
+func (w *World) hasTurn(t *task) bool { return w.cfg.small.bounds.Turns && w.cfg.small.turn == t }
