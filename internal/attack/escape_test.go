@@ -124,17 +124,27 @@ func checkAnswers(t *testing.T, address string) bool {
 	return true
 }
 
-// gateway returns the host's address on Docker's bridge.
+// gateway returns the host's address on Docker's bridge: that of the interface, since a daemon that has just made it does not list it.
 func (s *stage) gateway() string {
 	s.t.Helper()
-	var bridge struct {
-		IPAM struct{ Config []struct{ Gateway string } }
-	}
+	var bridge struct{ Options map[string]string }
 	s.docker.Get("/networks/bridge", &bridge)
-	if len(bridge.IPAM.Config) == 0 || bridge.IPAM.Config[0].Gateway == "" {
-		s.t.Fatal("Docker's bridge has no gateway")
+	name := bridge.Options["com.docker.network.bridge.name"]
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		s.t.Fatalf("Docker's bridge is %q: %v", name, err)
 	}
-	return bridge.IPAM.Config[0].Gateway
+	addresses, err := link.Addrs()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if ip := a.(*net.IPNet).IP; ip.To4() != nil {
+			return ip.String()
+		}
+	}
+	s.t.Fatalf("Docker's bridge %s has no address", name)
+	return ""
 }
 
 // hostAddresses returns the addresses of the host's interfaces, loopback included.
