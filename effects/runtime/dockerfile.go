@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // ErrRemoteAdd says that a Dockerfile has the daemon fetch something. It would do so from the host's own network, which reaches
@@ -44,14 +45,15 @@ func refuseRemoteAdd(dir, dockerfile string) error {
 	return checkAdds(string(data))
 }
 
-// checkAdds reads the lines as Docker joins them. Which character continues a line a directive says, and whether the blanks stay that a
-// line begins with is the daemon's to say: all readings must be harmless, so that nothing has to be understood as Docker does.
+// checkAdds reads the lines as Docker joins them. Which character continues a line a directive says, whether the blanks stay that a line
+// begins with is the daemon's to say, and not every line that ends with the character goes on (two of them, the end of a heredoc): all
+// readings must be harmless, so that nothing has to be understood as Docker does.
 func checkAdds(text string) error {
 	for _, escape := range []string{"\\", "`"} {
 		for _, blanks := range []bool{true, false} {
 			for _, line := range logicalLines(text, escape, blanks) {
-				if fetches(line) {
-					return fmt.Errorf("%w: %.100q", ErrRemoteAdd, line)
+				if line.fetches() {
+					return fmt.Errorf("%w: %.100q", ErrRemoteAdd, line.text)
 				}
 			}
 		}
@@ -59,12 +61,20 @@ func checkAdds(text string) error {
 	return nil
 }
 
+// logicalLine is lines that were joined, without quotes, which may stand anywhere in a word.
+type logicalLine struct {
+	text   string
+	starts []int // Where each of the lines begins.
+}
+
 // logicalLines joins lines that end with the escape character, with or without the blanks that they begin with, leaving out comments and
 // empty lines in between.
-func logicalLines(text, escape string, blanks bool) (lines []string) {
+func logicalLines(text, escape string, blanks bool) (lines []logicalLine) {
 	scanner := bufio.NewScanner(strings.NewReader(strings.TrimPrefix(text, "\ufeff")))
 	scanner.Buffer(nil, maxDockerfile+1)
+	quotes := strings.NewReplacer(`"`, "", "'", "")
 	var current strings.Builder
+	var starts []int
 	for scanner.Scan() {
 		trimmed := strings.TrimSpace(scanner.Text())
 		if trimmed == "" || trimmed[0] == '#' {
@@ -73,25 +83,47 @@ func logicalLines(text, escape string, blanks bool) (lines []string) {
 		if blanks {
 			trimmed = strings.TrimRightFunc(scanner.Text(), unicode.IsSpace)
 		}
-		if rest, more := strings.CutSuffix(trimmed, escape); more {
-			current.WriteString(rest)
-			continue
+		rest, more := strings.CutSuffix(trimmed, escape)
+		starts = append(starts, current.Len())
+		current.WriteString(quotes.Replace(rest))
+		if !more {
+			lines = append(lines, logicalLine{current.String(), starts})
+			current.Reset()
+			starts = nil
 		}
-		lines = append(lines, current.String()+trimmed)
-		current.Reset()
 	}
-	return append(lines, current.String())
+	return append(lines, logicalLine{current.String(), starts})
 }
 
-// fetches reports whether an instruction is an ADD of anything but plain names of files. Quotes may stand anywhere in a word.
-func fetches(line string) bool {
-	word, arguments, _ := strings.Cut(strings.Join(strings.Fields(line), " "), " ")
-	for strings.EqualFold(word, "ONBUILD") {
-		word, arguments, _ = strings.Cut(arguments, " ")
+// fetches reports whether an ADD of anything but plain names of files begins with any of the lines, since Docker may not have joined it
+// with those before. No part is walked through twice, however many lines lead into it.
+func (l logicalLine) fetches() bool {
+	last := max(strings.LastIndex(l.text, "://"), strings.LastIndexAny(l.text, "$\\`"))
+	walked := 0
+	for _, start := range l.starts {
+		if start < walked {
+			continue
+		}
+		rest, more := l.text[start:], true
+		for more {
+			rest, more = cutWord(strings.TrimLeftFunc(rest, unicode.IsSpace), "ONBUILD")
+		}
+		walked = len(l.text) - len(rest)
+		if _, add := cutWord(rest, "ADD"); add && walked < last {
+			return true
+		}
 	}
-	if !strings.EqualFold(word, "ADD") {
-		return false
+	return false
+}
+
+// cutWord takes a word off a text that begins with it and goes on after it.
+func cutWord(text, word string) (rest string, found bool) {
+	if len(text) <= len(word) || !strings.EqualFold(text[:len(word)], word) {
+		return text, false
 	}
-	plain := strings.NewReplacer(`"`, "", "'", "").Replace(arguments)
-	return strings.Contains(plain, "://") || strings.ContainsAny(plain, "$\\`")
+	next, _ := utf8.DecodeRuneInString(text[len(word):])
+	if !unicode.IsSpace(next) {
+		return text, false
+	}
+	return text[len(word):], true
 }

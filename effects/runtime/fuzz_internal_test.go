@@ -13,7 +13,6 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
-	"unicode"
 )
 
 // fixedOutput is output that is what it is, whatever the daemon is asked for.
@@ -125,43 +124,53 @@ func FuzzDockerfilePath(f *testing.F) {
 // TestRemoteAddIsRefused tries the ways to write an address.
 func TestRemoteAddIsRefused(t *testing.T) {
 	for text, refused := range map[string]bool{
-		"FROM scratch\nADD http://127.0.0.1/x /x":                        true,
-		"add https://x/y /x":                                             true,
-		"ADD\thttp://x /x":                                               true,
-		"  ADD --chown=1:1 a http://x /x":                                true,
-		"ADD [\"http://x\", \"/x\"]":                                     true,
-		`ADD ["\u0068ttp:\/\/x", "/x"]`:                                  true,
-		"ARG U=http://x\nADD ${U} /x":                                    true,
-		"ENV U http://x\nADD $U /x":                                      true,
-		"ADD ht'tp':\"//x\" /x":                                          true,
-		"ADD ht\\tp://x /x":                                              true,
-		"AD\\\nD http://x /x":                                            true,
-		"ADD \\\n# no\n\n http://x /x":                                   true,
-		"ADD\\\n http://x /x":                                            true, // The blank that the next line begins with ends the word.
-		"ADD\\ \t\n# no\n\n\thttp://x /x":                                true,
-		"# escape=`\nADD`\n http://x /x":                                 true,
-		"ADD --chown=1\\\n http://x /x":                                  true,
-		"AD\\\n D http://x /x":                                           true, // Docker reads AD; but whoever does not would read ADD.
-		"ONBUILD \\\nADD http://x /x":                                    true,
-		"ONBUILD\\\n ADD\\\n http://x /x":                                true,
-		"ONBUILD AD\\\nD http://x /x":                                    true,
-		"# escape=`\nONBUILD`\n ADD http://x /x":                         true,
-		"ONBUILD ADD [\"http://x\", \"/x\"]":                             true,
-		"ONBUILD ADD $U /x":                                              true,
-		"ONBUILD\tADD\thttp://x /x":                                      true,
-		"LABEL a=b\\\\\nADD http://x /x":                                 true, // Two of them do not continue a line.
-		"RUN <<EOF\nx \\\nEOF\nADD http://x /x":                          true,
-		"RUN <<'E\\'\nE\\\nADD http://x /x":                              true,
-		"ADD <<EOF http://x /x\na\nEOF":                                  true,
-		"ADD <<EOF /x\nhttp://x\nEOF":                                    false,
-		"ONBUILD ADD a /b\nONBUILD RUN curl http://x\nONBUILD COPY a /b": false,
-		"# escape=`\nAD`\nD http://x /x":                                 true,
-		"# escape=`\nRUN a `\nADD http://x /x":                           true,
-		"ONBUILD ADD http://x /x":                                        true,
-		"onbuild onbuild add http://x /x":                                true,
-		"\ufeffADD http://x /x":                                          true,
-		"ADD\u00a0http://x /x":                                           true,
-		"ADD http://x /x\r\n":                                            true,
+		"FROM scratch\nADD http://127.0.0.1/x /x":                                   true,
+		"add https://x/y /x":                                                        true,
+		"ADD\thttp://x /x":                                                          true,
+		"  ADD --chown=1:1 a http://x /x":                                           true,
+		"ADD [\"http://x\", \"/x\"]":                                                true,
+		`ADD ["\u0068ttp:\/\/x", "/x"]`:                                             true,
+		"ARG U=http://x\nADD ${U} /x":                                               true,
+		"ENV U http://x\nADD $U /x":                                                 true,
+		"ADD ht'tp':\"//x\" /x":                                                     true,
+		"ADD ht\\tp://x /x":                                                         true,
+		"AD\\\nD http://x /x":                                                       true,
+		"ADD \\\n# no\n\n http://x /x":                                              true,
+		"ADD\\\n http://x /x":                                                       true, // The blank that the next line begins with ends the word.
+		"ADD\\ \t\n# no\n\n\thttp://x /x":                                           true,
+		"# escape=`\nADD`\n http://x /x":                                            true,
+		"ADD --chown=1\\\n http://x /x":                                             true,
+		"AD\\\n D http://x /x":                                                      true, // Docker reads AD; but whoever does not would read ADD.
+		"ONBUILD \\\nADD http://x /x":                                               true,
+		"ONBUILD\\\n ADD\\\n http://x /x":                                           true,
+		"ONBUILD AD\\\nD http://x /x":                                               true,
+		"# escape=`\nONBUILD`\n ADD http://x /x":                                    true,
+		"ONBUILD ADD [\"http://x\", \"/x\"]":                                        true,
+		"ONBUILD ADD $U /x":                                                         true,
+		"ONBUILD\tADD\thttp://x /x":                                                 true,
+		"LABEL a=b\\\\\nADD http://x /x":                                            true, // Two of them do not continue a line.
+		"LABEL a=b\\\\\nAD\\\nD http://x /x":                                        true,
+		"# escape=`\nLABEL a=b``\nAD`\nD http://x /x":                               true,
+		"LABEL a=b\\\\\nONBUILD\\\n A\\\nD\\\nD http://x /x":                        true,
+		"LABEL a=b\\\\\nONB\\\nUILD AD\\\nD http://x /x":                            true,
+		"RUN <<'E\\'\nE\\\nAD\\\nD http://x /x":                                     true,
+		"RUN git remote add origin http://x && \\\n\tapk add y":                     false,
+		"RUN echo \\\n\tONBUILD ADD a b":                                            false,
+		"add --chown=1:1 http://x /x":                                               true,
+		"oNbUiLd aDd HTTPS://x /x":                                                  true,
+		"ADD <<\"E\" http://x /x\nE":                                                true,
+		"RUN <<EOF\nx \\\nEOF\nADD http://x /x":                                     true,
+		"RUN <<'E\\'\nE\\\nADD http://x /x":                                         true,
+		"ADD <<EOF http://x /x\na\nEOF":                                             true,
+		"ADD <<EOF /x\nhttp://x\nEOF":                                               false,
+		"ONBUILD ADD a /b\nONBUILD RUN curl http://x\nONBUILD COPY a /b":            false,
+		"# escape=`\nAD`\nD http://x /x":                                            true,
+		"# escape=`\nRUN a `\nADD http://x /x":                                      true,
+		"ONBUILD ADD http://x /x":                                                   true,
+		"onbuild onbuild add http://x /x":                                           true,
+		"\ufeffADD http://x /x":                                                     true,
+		"ADD\u00a0http://x /x":                                                      true,
+		"ADD http://x /x\r\n":                                                       true,
 		"FROM scratch\nADD a.tar.gz /\nADD [\"a b\", \"/c\"]\nADD --chown=1 a/b /c": false,
 		"RUN curl http://x\nCOPY a /b\nLABEL u=http://x\n# ADD http://x /x":         false,
 		"ENTRYPOINT [\"ADD\", \"http://x\"]":                                        false,
@@ -173,26 +182,35 @@ func TestRemoteAddIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzDockerfile checks that no Dockerfile is too much, and that one in which an ADD of an address stands by itself on a line, in
-// the plainest spelling, is refused whatever stands around it, unless the line before goes on.
+// FuzzDockerfile checks that no Dockerfile is too much, and that one in which an ADD of an address begins with a line, at once or
+// split in two, is refused whatever stands around it.
 func FuzzDockerfile(f *testing.F) {
 	f.Add("FROM scratch", "RUN x")
 	f.Add("# escape=`", "`")
 	f.Add("RUN a \\", "\\")
+	f.Add("LABEL a=b\\\\", "")
 	f.Fuzz(func(t *testing.T, before, after string) {
 		_ = checkAdds(before)
 		_ = checkAdds(after)
-		end := strings.TrimRightFunc(before, unicode.IsSpace)
-		if strings.HasSuffix(end, "\\") || strings.HasSuffix(end, "`") || len(before) > 1000 {
+		if len(before) > 1000 {
 			return
 		}
-		for line := range strings.Lines(before) { // One that goes on until the ADD, with comments between.
-			if line = strings.TrimSpace(line); strings.HasSuffix(line, "\\") || strings.HasSuffix(line, "`") {
-				return
+		for _, add := range []string{"ADD http://127.0.0.1/x /x", "AD\\\nD http://127.0.0.1/x /x", "onbuild A`\nDD http://127.0.0.1/x /x"} {
+			if err := checkAdds(before + "\n" + add + "\n" + after); !errors.Is(err, ErrRemoteAdd) {
+				t.Errorf("between %q and %q, %q passes", before, after, add)
 			}
 		}
-		if err := checkAdds(before + "\nADD http://127.0.0.1/x /x\n" + after); !errors.Is(err, ErrRemoteAdd) {
-			t.Errorf("between %q and %q it passes", before, after)
-		}
 	})
+}
+
+// What a Dockerfile costs grows with its size only, whatever its lines lead into.
+func BenchmarkDockerfile(b *testing.B) {
+	for name, line := range map[string]string{"onbuild": "ONBUILD \\\n", "add": "ADD a \\\n", "blanks": " x\\\n", "empty": "\\\n"} {
+		text := strings.Repeat(line, maxDockerfile/len(line))
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_ = checkAdds(text)
+			}
+		})
+	}
 }
