@@ -119,11 +119,16 @@ func (s *fakeSystem) create(user events.UserID) events.ProgramID {
 // publish publishes as alice does, with any NATS client.
 func (s *fakeSystem) publish(ev events.Event, id events.ProgramID) {
 	s.t.Helper()
+	s.publishAs(s.conn(), ev, id)
+}
+
+func (s *fakeSystem) publishAs(nc *nats.Conn, ev events.Event, id events.ProgramID) {
+	s.t.Helper()
 	data, err := events.Encode(ev)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	answer, err := s.conn().Request(events.EventSubject(id, ev.Type()), data, deadline)
+	answer, err := nc.Request(events.EventSubject(id, ev.Type()), data, deadline)
 	if err != nil {
 		s.t.Fatal(err)
 	}
