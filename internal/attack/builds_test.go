@@ -245,6 +245,7 @@ func TestBuildWithoutNetwork(t *testing.T) {
 			s := newStage(t, compose.RuntimeRunc, "", host.WithBuildNetwork(network))
 			for _, lines := range [][]string{
 				{"ADD " + server.URL + "/x /got"}, {"ARG U=" + server.URL, "ADD ${U}/x /got"}, {"ADD \\", strings.ReplaceAll(server.URL, "http", "ht'tp'") + "/x /got"},
+				{`LABEL a=b\\`, `AD\`, "D " + server.URL + "/x /got"}, // Two of them do not continue a line.
 			} {
 				finished := s.build(s.docker.ProgramID(), s.source(lines...))
 				if finished.Success || !strings.Contains(finished.Error, "host's own network") {

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/natsserver"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
@@ -87,68 +86,81 @@ func TestDeployedConfiguration(t *testing.T) {
 	}
 }
 
-// TestDeployedLimits holds a tenant to what the accounts say, while another part of Hersh goes on.
+// TestDeployedLimits holds a tenant and a host to what the accounts say, while a connection of the host goes on.
 func TestDeployedLimits(t *testing.T) {
 	s := deployed(t)
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	host := s.Conn(t, tenants.HostKeyName("h1"))
-	alice := tenants.TenantKeyName("alice")
-
-	t.Run("payload", func(t *testing.T) {
-		nc := s.Conn(t, alice, nats.MaxReconnects(0))
-		closed := nc.StatusChanged(nats.CLOSED)
-		if err := errors.Join(nc.Publish(events.APISubject("alice", "none"), make([]byte, 256<<10)), nc.FlushWithContext(ctx)); err != nil {
-			t.Errorf("as much as a message may have: %v", err)
-		}
-		if err := nc.Publish(events.APISubject("alice", "none"), make([]byte, 256<<10+1)); err != nil {
-			return // The server had told the client.
-		}
-		select {
-		case <-closed:
-		case <-ctx.Done():
-			t.Error("the server took more than a message may have")
-		}
-	})
-	t.Run("JetStream", func(t *testing.T) {
-		nc := s.Conn(t, alice)
-		js, err := nc.JetStream(nats.MaxWait(5 * time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info, err := js.AccountInfo(); err == nil {
-			t.Errorf("a tenant has JetStream: %+v", info)
-		}
-	})
-	t.Run("subscriptions", func(t *testing.T) {
-		refused := make(chan error, 8)
-		nc := s.Conn(t, alice, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			select {
-			case refused <- err:
-			default:
-			}
-		}))
-		for range 1024 + 1 {
-			if _, err := nc.SubscribeSync(events.UserFeedSubjects("alice")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		select {
-		case err := <-refused:
-			if !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
-				t.Errorf("one subscription too many: %v", err)
-			}
-		case <-ctx.Done():
-			t.Error("the server took more subscriptions than a tenant may have")
-		}
-		nc.Close()
-	})
-	t.Run("connections", func(t *testing.T) {
-		checkConnections(ctx, t, s, alice, 64)
-		checkConnections(ctx, t, s, tenants.HostKeyName("h1"), 4-1) // It has one already.
-	})
+	for key, limits := range map[string]struct{ payload, subscriptions, connections int }{
+		tenants.TenantKeyName("alice"): {256 << 10, 1024, 64},
+		tenants.HostKeyName("h1"):      {1 << 20, 4096, 4 - 1}, // It has one connection already.
+	} {
+		t.Run(key, func(t *testing.T) {
+			checkPayload(ctx, t, s, key, limits.payload)
+			checkSubscriptions(ctx, t, s, key, limits.subscriptions)
+			checkConnections(ctx, t, s, key, limits.connections)
+		})
+	}
+	checkNoJetStream(t, s, tenants.TenantKeyName("alice")) // A host is answered for the account of Hersh.
 	if err := host.FlushWithContext(ctx); err != nil {
 		t.Errorf("a host lost its connection meanwhile: %v", err)
+	}
+}
+
+// checkPayload checks that a message may have so many bytes and no more. Whether its subject is allowed is looked at later.
+func checkPayload(ctx context.Context, t *testing.T, s *tenantstest.Secure, key string, most int) {
+	t.Helper()
+	nc := s.Conn(t, key, nats.MaxReconnects(0))
+	defer nc.Close()
+	closed := nc.StatusChanged(nats.CLOSED)
+	if err := errors.Join(nc.Publish("none", make([]byte, most)), nc.FlushWithContext(ctx)); err != nil {
+		t.Errorf("as much as a message may have: %v", err)
+	}
+	if err := nc.Publish("none", make([]byte, most+1)); err != nil {
+		return // The server had told the client.
+	}
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		t.Errorf("the server took a message of %d bytes", most+1)
+	}
+}
+
+// checkSubscriptions checks that a connection may have so many subscriptions and no more. The server's refusal comes before its answer to a flush.
+func checkSubscriptions(ctx context.Context, t *testing.T, s *tenantstest.Secure, key string, most int) {
+	t.Helper()
+	nc := s.Conn(t, key)
+	defer nc.Close()
+	for range most {
+		if _, err := nc.SubscribeSync(nc.NewInbox()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(nc.FlushWithContext(ctx), nc.LastError()); err != nil {
+		t.Fatalf("with %d subscriptions: %v", most, err)
+	}
+	if _, err := nc.SubscribeSync(nc.NewInbox()); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.FlushWithContext(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.LastError(); !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
+		t.Errorf("one subscription more than %d: %v", most, err)
+	}
+}
+
+func checkNoJetStream(t *testing.T, s *tenantstest.Secure, key string) {
+	t.Helper()
+	nc := s.Conn(t, key)
+	defer nc.Close()
+	js, err := nc.JetStream(nats.MaxWait(5 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := js.AccountInfo(); err == nil {
+		t.Errorf("%s has JetStream: %+v", key, info)
 	}
 }
 
