@@ -29,10 +29,11 @@ reducer                      | events effects                                   
 ── adapters: one technology each, none imports another's technology
 effects/compose              | events                                                         |
 effects/storage              | events internal/source                                         |
-effects/runtime              | events effects/compose internal/source                         | docker
-effects/host                 | events effects effects/compose effects/storage effects/runtime |
+effects/runtime              | events effects/compose internal/source internal/pause          | docker
+effects/host                 | events effects effects/compose effects/storage effects/runtime internal/pause |
 internal/source              | events                                                         | patternmatcher
-internal/bus                 | core                                                           | nats
+internal/bus                 | core internal/pause                                            | nats
+internal/pause               |                                                                |
 internal/natsserver          |                                                                | nats-server
 internal/tenants             | events                                                         | nats
 ── loops: they declare the interfaces they need
@@ -43,7 +44,7 @@ internal/executor            | core                                             
 internal/service             |                                                                | prometheus
 internal/service/supervisord | any                                                            | nats prometheus
 internal/service/executord   | any                                                            | nats prometheus
-internal/api                 | core internal/supervisor internal/bus client/wire              | nats prometheus
+internal/api                 | core internal/supervisor internal/bus client/wire internal/pause | nats prometheus
 cmd/...                      | any                                                            | nats prometheus kong uuid
 cmd/hersh                    | any internal/sim/...                                           | nats prometheus kong uuid
 ── outside

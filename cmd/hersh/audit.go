@@ -16,6 +16,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/client"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -115,7 +116,7 @@ func audit(ctx context.Context, b *bus.Bus, programs []events.ProgramID) (auditR
 	report := auditReport{Programs: len(programs), Differences: []difference{}}
 	suspects := programs
 	for round := range auditRounds {
-		if round > 0 && !pause(ctx, auditPause) {
+		if round > 0 && !pause.For(ctx, auditPause) {
 			return report, ctx.Err()
 		}
 		report.Differences = []difference{}
@@ -137,17 +138,6 @@ func audit(ctx context.Context, b *bus.Bus, programs []events.ProgramID) (auditR
 		}
 	}
 	return report, nil
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // compare replays one log and returns how many events it has, and in what its checkpoint differs.

@@ -18,6 +18,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	docker "github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -158,7 +159,7 @@ func (t *trial) awaitEnd(ctx context.Context, m *docker.DockerManager, container
 		case !c.Running && !c.Created:
 			return nil
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		if !pause.For(ctx, 100*time.Millisecond) {
 			return errors.New("it did not end")
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/effects/storage"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -143,7 +144,7 @@ func (h *RealEffectHandler) Execute(ctx context.Context, eff effects.Effect) eve
 			h.log.Warn("cannot run an effect now; trying again", "effect", eff.Type(), "error", err)
 			told = kind
 		}
-		if time.Since(began)+wait > h.patience || !pause(ctx, wait) {
+		if time.Since(began)+wait > h.patience || !pause.For(ctx, wait) {
 			return nil
 		}
 	}
@@ -277,17 +278,5 @@ func (h *RealEffectHandler) withDefaults(l events.Limits) events.Limits {
 		MemoryBytes: cmp.Or(l.MemoryBytes, h.limits.MemoryBytes),
 		CPUMillis:   cmp.Or(l.CPUMillis, h.limits.CPUMillis),
 		Pids:        cmp.Or(l.Pids, h.limits.Pids),
-	}
-}
-
-// pause waits, and reports false when ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

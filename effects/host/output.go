@@ -10,6 +10,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/effects/runtime"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -118,7 +119,7 @@ func (o *liveOutput) ship(key string, piece []byte) error {
 		if wait == firstRetry {
 			o.log.Warn("cannot ship the output of a build", "program", o.id, "error", err)
 		}
-		if !pause(o.ctx, wait) {
+		if !pause.For(o.ctx, wait) {
 			return o.ctx.Err()
 		}
 	}

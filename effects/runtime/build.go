@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/build"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 )
 
@@ -74,7 +75,7 @@ func (m *DockerManager) build(ctx context.Context, opts BuildOpts) (imageID stri
 	const tries = 5
 	for range tries {
 		imageID, err = m.tryBuild(ctx, opts, dockerfile)
-		if !errors.Is(err, errCacheRace) || pause(ctx, leastBackoff) != nil {
+		if !errors.Is(err, errCacheRace) || !pause.For(ctx, leastBackoff) {
 			return imageID, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -229,7 +230,7 @@ func (f *follower) readAll(ctx context.Context) {
 		if progress && !told {
 			continue
 		}
-		if pause(ctx, wait) != nil {
+		if !pause.For(ctx, wait) {
 			return
 		}
 		wait = min(2*wait, mostBackoff)
@@ -442,8 +443,8 @@ func (f *follower) retry(ctx context.Context, what string, do func() error) erro
 		if wait == leastBackoff && ctx.Err() == nil {
 			f.log.Warn("cannot "+what+"; trying again", "error", err)
 		}
-		if err := pause(ctx, wait); err != nil {
-			return err
+		if !pause.For(ctx, wait) {
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/effects/compose"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 // cleanupTime bounds what is still done after a caller has gone: removing what it would leave behind.
@@ -134,7 +135,7 @@ func (m *DockerManager) ensureRunning(ctx context.Context, s compose.Service, wa
 		if !errors.Is(err, ErrNoContainer) {
 			return id, running, err
 		}
-		if seen = false; pause(ctx, leastBackoff) != nil {
+		if seen = false; !pause.For(ctx, leastBackoff) {
 			return "", false, context.Cause(ctx)
 		}
 	}
@@ -230,16 +231,4 @@ func programFilter(c Container) filters.Args {
 	filter := hostFilter(c.HostID)
 	filter.Add("label", compose.LabelProgram+"="+string(c.ProgramID))
 	return filter
-}
-
-// pause waits, or returns the cause of the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -106,8 +107,8 @@ func (m *DockerManager) awaitGone(ctx context.Context, id string, limit time.Dur
 		if err != nil {
 			return err
 		}
-		if err := pause(bounded, wait); err != nil {
-			return err
+		if !pause.For(bounded, wait) {
+			return context.Cause(bounded)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -163,25 +164,13 @@ func (s *Server) newest(ctx context.Context, user events.UserID, id events.Progr
 		return reducer.Checkpoint{}, err
 	}
 	cp, err := s.reconciler.Reconcile(ctx, id, head.Seq)
-	for wait := firstWait; err != nil && wait <= lastWait && pause(ctx, wait); wait *= 2 {
+	for wait := firstWait; err != nil && wait <= lastWait && pause.For(ctx, wait); wait *= 2 {
 		cp, err = s.reconciler.Reconcile(ctx, id, head.Seq)
 	}
 	if err == nil && cp.Seq == 0 {
 		err = noProgram(id)
 	}
 	return cp, err
-}
-
-// pause waits, and reports false when ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // since looks up when a program came into the state of its checkpoint, and whether a host has begun with what that waits for.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -36,7 +37,7 @@ func (b *Bus) publish(ctx context.Context, msg *nats.Msg, gone func() bool) (uin
 		if try == publishTries || !mayPass(err) || ctx.Err() != nil || isNoAnswer(err) && gone() {
 			return 0, err
 		}
-		pause(ctx, b.timing.backoff(try))
+		pause.For(ctx, b.timing.backoff(try))
 	}
 }
 

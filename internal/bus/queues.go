@@ -16,6 +16,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 // directBuffer is how many wake-ups may wait outside of HERSH_WAKE; the sweep finds what does not fit.
@@ -279,7 +280,7 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 	failures := 0
 	for ctx.Err() == nil {
 		if ready != nil && !ready() {
-			pause(ctx, b.timing.minRetry)
+			pause.For(ctx, b.timing.minRetry)
 			continue
 		}
 		var msg jetstream.Msg
@@ -301,7 +302,7 @@ func (b *Bus) worker(ctx, work context.Context, name string, open func(context.C
 			if failures++; failures == 1 && ctx.Err() == nil {
 				b.log.Warn("cannot take work, trying again", "queue", name, "error", err)
 			}
-			pause(ctx, b.timing.backoff(failures))
+			pause.For(ctx, b.timing.backoff(failures))
 		}
 	}
 }
@@ -365,14 +366,4 @@ func deliveries(msg jetstream.Msg) int {
 // backoff doubles from minRetry to maxRetry with the number of failures, from 1 on.
 func (t timing) backoff(failures int) time.Duration {
 	return min(t.minRetry<<min(failures-1, 10), t.maxRetry)
-}
-
-// pause waits, or ends early with ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

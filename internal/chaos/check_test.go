@@ -17,6 +17,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/box"
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/prochost"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -156,7 +157,7 @@ func (s *scene) kill(host int, c box.Status) {
 	}
 	for now := c; now.Running(); {
 		var err error
-		if now, err = s.store(s.system.executors[host]).Find(c.ID); err != nil || !pause(s.ctx, healthEvery) {
+		if now, err = s.store(s.system.executors[host]).Find(c.ID); err != nil || !pause.For(s.ctx, healthEvery) {
 			s.t.Fatalf("the container does not end: %v", err)
 		}
 	}
@@ -291,7 +292,7 @@ func twoAtOnce(s *scene) {
 	ctx, cancel := context.WithTimeout(s.ctx, deadline)
 	var group sync.WaitGroup
 	group.Go(func() { s.watch.run(ctx) })
-	for len(s.watch.of(s.runs)) == 0 && pause(ctx, watchEvery) {
+	for len(s.watch.of(s.runs)) == 0 && pause.For(ctx, watchEvery) {
 	}
 	cancel()
 	group.Wait()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/disk"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -168,7 +169,7 @@ func (s *Server) awaitHealthy(ctx context.Context) error {
 		if why == "" {
 			return nil
 		}
-		if !pause(ctx, healthEvery) {
+		if !pause.For(ctx, healthEvery) {
 			return fmt.Errorf("%s is not healthy: %s: %w", s.Name, why, ctx.Err())
 		}
 	}
@@ -249,16 +250,4 @@ func freePorts(n int) ([]int, error) {
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
-}
-
-// pause waits, and reports false if ctx ends before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

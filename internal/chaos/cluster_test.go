@@ -19,6 +19,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/executor"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/internal/supervisor"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
@@ -114,7 +115,7 @@ func (r *replicated) await(what string, try func(ctx context.Context) error) {
 		if err == nil {
 			return
 		}
-		if !pause(ctx, healthEvery) {
+		if !pause.For(ctx, healthEvery) {
 			r.t.Fatalf("waited in vain for %s: %v", what, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -65,7 +66,7 @@ func (n *nemesis) run(ctx context.Context, seed uint64) {
 	if n.only != "" {
 		kinds = slices.DeleteFunc(kinds, func(k kind) bool { return k.slug() != n.only })
 	}
-	for pause(ctx, time.Duration(500+r.IntN(4000))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(500+r.IntN(4000))*time.Millisecond) {
 		chosen := []kind{choose(r, kinds, true)}
 		if n.only == "" {
 			for range r.IntN(3) * r.IntN(2) {
@@ -146,11 +147,11 @@ func (n *nemesis) awaitSettled(ctx context.Context) {
 	since := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, settleMost)
 	defer cancel()
-	if !pause(ctx, settleLeast) {
+	if !pause.For(ctx, settleLeast) {
 		return
 	}
 	for !n.settled(ctx, since) {
-		if !pause(ctx, time.Second) {
+		if !pause.For(ctx, time.Second) {
 			return
 		}
 	}
@@ -202,7 +203,7 @@ func (n *nemesis) killedFor(list []*service, least, more time.Duration) func(*ra
 		s, d := list[r.IntN(len(list))], between(r, least, least+more)
 		return act{s.Name, func(ctx context.Context) error {
 			s.Kill()
-			pause(ctx, d)
+			pause.For(ctx, d)
 			return s.Start()
 		}}
 	}
@@ -215,7 +216,7 @@ func (n *nemesis) killedAll(list []*service) func(*rand.Rand) act {
 			for _, s := range list {
 				s.Kill()
 			}
-			pause(ctx, d)
+			pause.For(ctx, d)
 			for _, s := range list {
 				if err := s.Start(); err != nil {
 					return err
@@ -232,7 +233,7 @@ func frozen(list []*service, most time.Duration) func(*rand.Rand) act {
 		return act{fmt.Sprintf("%s for %s", s.Name, d.Round(time.Second)), func(ctx context.Context) error {
 			s.Freeze()
 			defer s.Thaw()
-			pause(ctx, d)
+			pause.For(ctx, d)
 			return nil
 		}}
 	}
@@ -244,7 +245,7 @@ func cutOff(list []*service, most time.Duration) func(*rand.Rand) act {
 		return act{fmt.Sprintf("%s for %s", s.Name, d.Round(time.Second)), func(ctx context.Context) error {
 			s.cut()
 			defer s.mend()
-			pause(ctx, d)
+			pause.For(ctx, d)
 			return nil
 		}}
 	}
@@ -266,7 +267,7 @@ func (n *nemesis) majority(r *rand.Rand) act {
 				s.Kill()
 			}
 		}
-		pause(ctx, d)
+		pause.For(ctx, d)
 		return n.startServers()
 	}}
 }
@@ -276,7 +277,7 @@ func (n *nemesis) allServers(end func(...*Server) error) func(*rand.Rand) act {
 		d := between(r, 0, 5*time.Second)
 		return act{"all", func(ctx context.Context) error {
 			err := end(n.system.cluster.Servers...)
-			pause(ctx, d)
+			pause.For(ctx, d)
 			return errors.Join(err, n.startServers())
 		}}
 	}
@@ -291,20 +292,20 @@ func (n *nemesis) killServers(list ...*Server) error {
 
 func (n *nemesis) serverKilled(ctx context.Context, s *Server, d time.Duration) error {
 	s.Kill()
-	pause(ctx, d/3)
+	pause.For(ctx, d/3)
 	return s.Start()
 }
 
 func (n *nemesis) serverPowerless(ctx context.Context, s *Server, d time.Duration) error {
 	err := losePower(s)
-	pause(ctx, d/3)
+	pause.For(ctx, d/3)
 	return errors.Join(err, s.Start())
 }
 
 func (n *nemesis) serverFrozen(ctx context.Context, s *Server, d time.Duration) error {
 	s.Freeze()
 	defer s.Thaw()
-	pause(ctx, d)
+	pause.For(ctx, d)
 	return nil
 }
 
@@ -312,7 +313,7 @@ func (n *nemesis) diskWiped(ctx context.Context, s *Server, d time.Duration) err
 	if err := s.Wipe(); err != nil {
 		return err
 	}
-	pause(ctx, d/3)
+	pause.For(ctx, d/3)
 	if err := s.Start(); err != nil {
 		return err
 	}
@@ -325,7 +326,7 @@ func (n *nemesis) diskWiped(ctx context.Context, s *Server, d time.Duration) err
 // room.
 func (n *nemesis) diskFull(ctx context.Context, s *Server, d time.Duration) error {
 	s.disk.SetFull(true)
-	pause(ctx, d)
+	pause.For(ctx, d)
 	s.disk.SetFull(false)
 	s.Kill()
 	return s.Start()
@@ -334,7 +335,7 @@ func (n *nemesis) diskFull(ctx context.Context, s *Server, d time.Duration) erro
 func (n *nemesis) diskSlow(ctx context.Context, s *Server, d time.Duration) error {
 	s.disk.SetDelay(d / 100) // 10 to 150 ms.
 	defer s.disk.SetDelay(0)
-	pause(ctx, d)
+	pause.For(ctx, d)
 	return nil
 }
 
@@ -351,7 +352,7 @@ func (n *nemesis) apart(do func(*Proxy)) func(*rand.Rand) act {
 			for _, p := range links {
 				do(p)
 			}
-			pause(ctx, d)
+			pause.For(ctx, d)
 			for _, p := range links {
 				p.Mend()
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
 	"github.com/rlaaudgjs5638/hersh/internal/chaos/disk"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const ackedBefore = 300 // Acknowledgements before each power cut.
@@ -56,7 +57,7 @@ func newPowered(t *testing.T, servers int, sync string, kind disk.Kind) *powered
 	t.Cleanup(p.nc.Close)
 	b, err := bus.New(p.nc, natstest.Log(t), bus.Options{Replicas: servers})
 	must(t, err)
-	for provision(ctx, b) != nil && pause(ctx, healthEvery) {
+	for provision(ctx, b) != nil && pause.For(ctx, healthEvery) {
 	}
 	p.ids, err = create(ctx, b, digest, 4)
 	must(t, err)
@@ -89,7 +90,7 @@ func (p *powered) publishOne(ctx context.Context, id events.ProgramID, token str
 	var ack nats.PubAck
 	var said struct{ Error *struct{} }
 	if err != nil || json.Unmarshal(reply.Data, &ack) != nil || json.Unmarshal(reply.Data, &said) != nil || said.Error != nil || ack.Sequence == 0 {
-		pause(ctx, time.Millisecond)
+		pause.For(ctx, time.Millisecond)
 		return
 	}
 	p.mu.Lock()
@@ -181,7 +182,7 @@ func (p *powered) read(id events.ProgramID, fn func(uint64, *nats.Msg)) error {
 		if info, err = js.StreamInfo(events.ProgramStream(id)); err == nil || errors.Is(err, nats.ErrStreamNotFound) || time.Now().After(end) {
 			break
 		}
-		pause(p.t.Context(), healthEvery)
+		pause.For(p.t.Context(), healthEvery)
 	}
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/internal/source"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
@@ -87,7 +88,7 @@ func connect(ctx context.Context, url string) (nc *nats.Conn, err error) {
 	for {
 		nc, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectBufSize(-1),
 			nats.PingInterval(2*time.Second))
-		if err == nil || !pause(ctx, healthEvery) {
+		if err == nil || !pause.For(ctx, healthEvery) {
 			return nc, err
 		}
 	}
@@ -98,7 +99,7 @@ func upload(ctx context.Context, b *bus.Bus, o Options) (events.SourceDigest, er
 	ctx, cancel := context.WithTimeout(ctx, startupWait)
 	defer cancel()
 	for provision(ctx, b) != nil { // As the supervisors do: nothing may be hurt that is not there yet.
-		if !pause(ctx, time.Second) {
+		if !pause.For(ctx, time.Second) {
 			return "", ctx.Err()
 		}
 	}
@@ -124,7 +125,7 @@ func upload(ctx context.Context, b *bus.Bus, o Options) (events.SourceDigest, er
 			if err == nil {
 				break
 			}
-			if !pause(ctx, time.Second) {
+			if !pause.For(ctx, time.Second) {
 				return "", errors.Join(ctx.Err(), err)
 			}
 		}
@@ -150,7 +151,7 @@ func create(ctx context.Context, b *bus.Bus, digest events.SourceDigest, program
 			if err == nil {
 				break
 			}
-			if !pause(ctx, time.Second) {
+			if !pause.For(ctx, time.Second) {
 				return nil, errors.Join(ctx.Err(), err)
 			}
 		}
@@ -256,6 +257,6 @@ func (c *checker) awaitRest(ctx context.Context, o Options) ([]Problem, error) {
 			return problems, err
 		}
 		o.Tell("coming to rest: %d differences (%v)", len(problems), err)
-		pause(ctx, time.Second)
+		pause.For(ctx, time.Second)
 	}
 }

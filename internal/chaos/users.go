@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -49,7 +50,7 @@ func (u *users) run(ctx, work context.Context, seed uint64) {
 	for i := range userCount {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		group.Go(func() {
-			for n := 0; pause(ctx, time.Duration(r.ExpFloat64()*float64(u.pace))); n++ {
+			for n := 0; pause.For(ctx, time.Duration(r.ExpFloat64()*float64(u.pace))); n++ {
 				p, data := u.next(r)
 				p.token = fmt.Sprintf("%d-%d", i, n)
 				u.publish(work, p, data)
@@ -94,7 +95,7 @@ func (u *users) publish(ctx context.Context, p publication, data string) {
 		if p.keyed {
 			msg.Header.Set("Nats-Msg-Id", p.token)
 		}
-		if p.seq, p.refused = u.request(ctx, msg); p.seq != 0 || p.refused || !pause(ctx, retryPause) {
+		if p.seq, p.refused = u.request(ctx, msg); p.seq != 0 || p.refused || !pause.For(ctx, retryPause) {
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -37,7 +38,7 @@ func newWatch(s *System) *watch {
 // run looks until ctx ends. Two containers that are both there in two looks, one after the other, ran at the same time.
 func (w *watch) run(ctx context.Context) {
 	var before map[events.ProgramID][]runner
-	for pause(ctx, watchEvery) {
+	for pause.For(ctx, watchEvery) {
 		now := w.look()
 		for id, list := range now {
 			w.note(id, common(before[id], list))

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/pause"
 )
 
 const (
@@ -209,7 +210,7 @@ func (s Store) Start(ctx context.Context, id events.ProgramID, attempt uint64) (
 			}
 			launched = true
 		}
-		if !pause(ctx, pollEvery) {
+		if !pause.For(ctx, pollEvery) {
 			return status, fmt.Errorf("start container %s: %w", status.ID, ctx.Err())
 		}
 	}
@@ -256,7 +257,7 @@ func (s Store) end(ctx context.Context, status Status) error {
 				return err
 			}
 			_ = syscall.Kill(now.Pid, step.sig) // It may have ended just now.
-			if !pause(ctx, pollEvery) {
+			if !pause.For(ctx, pollEvery) {
 				return ctx.Err()
 			}
 		}
@@ -275,16 +276,4 @@ func (s Store) Wipe(status Status) error {
 		return err
 	}
 	return os.RemoveAll(trash)
-}
-
-// pause waits, and reports false if ctx ends before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
