@@ -28,7 +28,6 @@ const (
 	maxSourceBytes   = 4 << 30              // All source tarballs. The server reserves it, so a small disk must have it.
 	maxUploadBytes   = 4 << 30              // Chunks of all uploads that are not complete.
 	maxUploadAge     = time.Hour
-	maxEffectsBytes  = 64 << 20 // Effects that no host has run yet, some tens of thousands; more are refused, and come again.
 	apiTimeout       = 10 * time.Second
 )
 
@@ -141,7 +140,6 @@ func (b *Bus) effectsStream() jetstream.StreamConfig {
 		Name: events.StreamEffects, Description: "effects that hosts are to run",
 		Subjects:  []string{events.SubjectsEffects},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
-		MaxBytes: maxEffectsBytes, Discard: jetstream.DiscardNew,
 		Replicas: b.opts.Replicas, Duplicates: dedupWindow,
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -252,63 +251,6 @@ func TestWithdraw(t *testing.T) {
 }
 
 // A worker that is closed takes nothing, and one that leaves work to others does not keep it.
-// Effects that nobody takes are bounded. What there is no room for is refused, so that it comes again, and is taken once there is.
-func TestEffectsAreBounded(t *testing.T) {
-	t.Parallel()
-	srv := natstest.Start(t)
-	b := hasty(t, srv)
-	js, err := jetstream.New(srv.Conn(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := func(maxBytes int64, discard jetstream.DiscardPolicy) {
-		t.Helper()
-		stream, err := js.Stream(t.Context(), events.StreamEffects)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg := stream.CachedInfo().Config
-		cfg.MaxBytes, cfg.Discard = maxBytes, discard
-		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	change(-1, jetstream.DiscardOld) // As it was made by earlier versions.
-	if err := b.Provision(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), events.StreamEffects)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg := stream.CachedInfo().Config; cfg.MaxBytes <= 0 || cfg.MaxBytes > 1<<30 || cfg.Discard != jetstream.DiscardNew {
-		t.Errorf("the stream takes %d bytes and discards the %s", cfg.MaxBytes, cfg.Discard)
-	}
-	change(2000, jetstream.DiscardNew)
-	id := create(t, b, 1)
-	publish := func(seq uint64) error {
-		stop := effects.StopRuntime{Placement: effects.Placement{HostID: "h1", Attempt: 1}, ProgramID: id, ContainerID: "c"}
-		return b.PublishEffects(t.Context(), effects.Message{ProgramID: id, Seq: seq, Attempt: 1, Effects: []effects.Effect{stop}})
-	}
-	refused := uint64(1)
-	for err = publish(refused); err == nil && refused < 100; err = publish(refused) {
-		refused++
-	}
-	if err == nil || errors.Is(err, events.ErrLogFull) {
-		t.Fatalf("effect %d of a full stream: %v, want an error that is not taken for a full log", refused, err)
-	}
-	work, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
-	for seq := uint64(1); seq < refused; seq++ {
-		if got := receive(t, "what was taken", work); got != (call{id, seq}) {
-			t.Errorf("effect %d comes as %v", seq, got)
-		}
-	}
-	eventually(t, "there is room again", func() bool { return publish(refused) == nil })
-	if got := receive(t, "what was refused", work); got != (call{id, refused}) {
-		t.Errorf("what was refused comes as %v", got)
-	}
-}
-
 func TestClosedWorkersTakeNothing(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t)
