@@ -150,7 +150,7 @@ func (s *Server) get(ctx context.Context, user events.UserID, req wire.ProgramRe
 	return wire.GetReply{Checkpoint: cp, Since: since, Waiting: waiting}, nil
 }
 
-// newest returns the state of a program as far as its log goes by the word of its leader. A copy that lags is read again: the user may
+// newest returns the state of a program as far as its log goes by the word of its leader, or of any member while one is elected. A copy that lags is read again: the user may
 // have published a moment ago what it does not have yet.
 func (s *Server) newest(ctx context.Context, user events.UserID, id events.ProgramID) (reducer.Checkpoint, error) {
 	if err := ownProgram(user, id); err != nil {

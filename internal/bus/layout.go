@@ -20,7 +20,8 @@ type Layout interface {
 	MakeRoom(ctx context.Context, id events.ProgramID) error
 	// Exists reports whether there is a log of the program, by the word of the server's meta layer.
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
-	// Head says how far the log of the program goes, by the word of its leader; events.ErrNoProgram says that there is none.
+	// Head says how far the log of the program goes, by the word of its leader, or of any member while
+	// there is none, which may lag; events.ErrNoProgram says that there is no log.
 	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	// Heads lists all programs and how far their logs go.
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
