@@ -18,6 +18,7 @@ import (
 const (
 	hostsEvery    = 2 * time.Second  // How often heartbeats are looked at.
 	programsEvery = 30 * time.Second // How often all programs are looked at, though no host is newly gone.
+	withdrawShare = 6                // Withdrawing takes at most this part of a TTL: 5 s of the usual 30 s.
 )
 
 // HostBus is what a HostWatch needs of the bus; package bus documents the methods.
@@ -244,12 +245,20 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 }
 
 // withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this
-// process ends before, is dropped by whoever takes it, since the log does not await it. It goes on past a host that fails.
+// process ends before, is dropped by whoever takes it, since the log does not await it.
+//
+// It goes on past a host that fails, and one bound holds for all together: a watch that does not look for half a TTL is blind for a whole
+// one. All queues are of one stream, so a host that takes all the time keeps from the others nothing that they would have got.
 func (w *HostWatch) withdraw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.ttl/withdrawShare)
+	defer cancel()
 	obsolete := w.takeObsolete()
 	var failures []error
 	for _, host := range slices.Sorted(maps.Keys(obsolete)) {
-		n, err := w.bus.Withdraw(ctx, host, obsolete[host])
+		n, err := 0, ctx.Err()
+		if err == nil {
+			n, err = w.bus.Withdraw(ctx, host, obsolete[host])
+		}
 		if err != nil {
 			w.putBack(host, obsolete[host])
 			failures = append(failures, err)

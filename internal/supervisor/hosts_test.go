@@ -5,7 +5,9 @@ import (
 	"errors"
 	"iter"
 	"maps"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -29,6 +31,8 @@ type hostBus struct {
 	withdrawn   []map[events.ProgramID]uint64
 	withdrawErr error
 	failing     events.HostID // The one that withdrawErr is of; "" is all.
+	hang        time.Duration // How long Withdraw takes before it fails, unless its context ends before; 0 is no time.
+	asked       int           // How often something was to be withdrawn.
 }
 
 func (b *hostBus) Hosts(context.Context) ([]events.Heartbeat, error) { return b.listed, nil }
@@ -60,7 +64,14 @@ func (b *hostBus) Append(_ context.Context, _ events.ProgramID, ev events.Event,
 	return 7, nil
 }
 
-func (b *hostBus) Withdraw(_ context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error) {
+func (b *hostBus) Withdraw(ctx context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error) {
+	b.asked++
+	if b.hang > 0 {
+		ctx, cancel := context.WithTimeout(ctx, b.hang)
+		defer cancel()
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
 	if b.withdrawErr != nil && (b.failing == "" || b.failing == host) {
 		return 0, b.withdrawErr
 	}
@@ -186,6 +197,47 @@ func TestHostWatchWithdrawsPastAFailure(t *testing.T) {
 	if err := look(); err != nil || len(b.withdrawn) != 2 {
 		t.Errorf("the next look gives %v and withdrew %v, want what waited for h1 too", err, b.withdrawn)
 	}
+}
+
+// A bus that does not answer takes its time for each host that is lost. It must not make the watch blind for those that are lost next.
+func TestHostWatchLooksOnWhileNothingIsWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ttl = 30 * time.Second
+		all := []events.Heartbeat{{HostID: "h1"}, {HostID: "h2"}, {HostID: "h3"}, {HostID: "h4"}}
+		b := &hostBus{hosts: []events.HostID{"h1", "h2", "h3", "h4"}, listed: all, alive: true}
+		watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), time.Now())
+		look := func() error {
+			time.Sleep(2 * time.Second) // As Run does; this is the clock of synctest.
+			began := time.Now()
+			_, err := watch.Look(t.Context(), began)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("a look took %s", took)
+			}
+			return err
+		}
+		for range ttl / (2 * time.Second) {
+			if err := look(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.listed, b.alive, b.hang = all[3:], false, 10*time.Second
+		for range 4 {
+			if err := look(); !errors.Is(err, context.DeadlineExceeded) || len(b.lost) != 3 {
+				t.Fatalf("the look gives %v and declared lost %v, want that it ran out of time after h1, h2 and h3", err, b.lost)
+			}
+		}
+		if b.asked != 4 {
+			t.Errorf("the bus was asked %d times in 4 looks: whoever has no time left should not ask", b.asked)
+		}
+		b.listed = nil
+		if err := look(); !errors.Is(err, context.DeadlineExceeded) || !slices.Contains(b.lost, "h4") {
+			t.Errorf("the look gives %v and declared lost %v, want h4 too", err, b.lost)
+		}
+		b.hang = 0
+		if err := look(); err != nil || len(b.withdrawn) != 4 {
+			t.Errorf("once the bus answers the look gives %v, and %d hosts were withdrawn from, want 4", err, len(b.withdrawn))
+		}
+	})
 }
 
 // A program whose log takes no more can only be deleted, and must not make every look fail until it is.
