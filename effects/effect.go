@@ -92,6 +92,15 @@ func (FetchRuntimeStatus) isEffect()   {}
 // ErrElsewhere says that a host does not take effects which are for any host: it has no room, or takes no new program. Another may.
 var ErrElsewhere = errors.New("it is left to another host")
 
+// MaxWaiting is how many messages of one program may wait in one queue; more are ErrBacklog. A program waits for one thing at a time, so
+// the rest is what its users took back before a host came to it: this is many more than an honest user makes, and of all the programs that
+// a quota allows it is still little on a disk.
+const MaxWaiting = 100
+
+// ErrBacklog says that MaxWaiting messages of a program wait already in the queue that another is for. There is room again once a host
+// takes some.
+var ErrBacklog = errors.New("as many effects of the program as may wait already for a host to take them")
+
 // EffectHandler runs effects. FakeEffectHandler and host.RealEffectHandler implement it and pass one conformance suite.
 type EffectHandler interface {
 	// Execute runs one effect and returns its result event, without an Origin. nil means that there is nothing to tell:

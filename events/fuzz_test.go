@@ -98,6 +98,8 @@ func FuzzSubjects(f *testing.F) {
 	f.Add(events.APISubject("alice", "create"))
 	f.Add(events.APISubject("alice", "a.b"))
 	f.Add(events.EventSubjects(alice))
+	f.Add(events.EffectsQueue("", events.ClassBuild))
+	f.Add(events.EffectsQueue("rack1-07", events.ClassRun))
 	for _, bad := range hostile() {
 		f.Add("hersh.wake." + bad + "." + string(alice))
 	}
@@ -116,6 +118,9 @@ func FuzzSubjects(f *testing.F) {
 		}
 		if user, verb, err := events.ParseAPISubject(s); err == nil && events.APISubject(user, verb) != s {
 			t.Errorf("request %q is that of %q and %q", s, user, verb)
+		}
+		if host, class, err := events.ParseEffectsQueue(s); err == nil && events.EffectsQueue(host, class) != s {
+			t.Errorf("queue %q is that of %q and %q", s, host, class)
 		}
 		if typ := string(events.EventType(s)); !strings.HasSuffix(s, typ) || strings.Contains(typ, ".") {
 			t.Errorf("the type of %q is %q", s, typ)

@@ -48,7 +48,7 @@ const (
 	SubjectsFeed  = prefixFeed + ".*.*.*"
 	TransformWake = prefixWake + ".{{wildcard(1)}}.{{wildcard(2)}}"
 	// SubjectsEffects and SubjectsLogs are all subjects of their streams.
-	SubjectsEffects = prefixEffects + ".*.*"
+	SubjectsEffects = prefixEffects + ".*.*.*.*"
 	SubjectsLogs    = prefixLogs + ".*.*.*"
 	// SubjectHostsRegister is the API request by which an executor makes its host known.
 	SubjectHostsRegister = "hersh.hosts.register"
@@ -125,20 +125,50 @@ func UserOfLogSubject(subject string) (UserID, error) {
 	return ParseUserID(user)
 }
 
-// EffectsSubject is where the effects for a host are published; "" is the queue of any host that has room.
-func EffectsSubject(host HostID, class Class) string {
-	if host == "" {
-		host = anyHostTarget
-	}
-	return prefixEffects + "." + string(host) + "." + string(class)
+// EffectsSubject is where the effects of a program for a host are published; "" is the queue of any host that has room. The program is
+// part of it so that what waits of each can be bounded by itself.
+func EffectsSubject(host HostID, class Class, id ProgramID) string {
+	return queueOfPrograms(host, class) + "." + string(id.User()) + "." + string(id)
+}
+
+// EffectsSubjects are the effects of all programs in one queue; "*" for class is both queues of a host.
+func EffectsSubjects(host HostID, class Class) string { return queueOfPrograms(host, class) + ".*.*" }
+
+// ProgramEffects are the effects of a program in all queues.
+func ProgramEffects(id ProgramID) string { return EffectsSubject("*", "*", id) }
+
+// FormerEffectsSubject is where versions before published the effects of all programs. What an upgrade finds there is still taken.
+func FormerEffectsSubject(host HostID, class Class) string { return queueOfPrograms(host, class) }
+
+func queueOfPrograms(host HostID, class Class) string {
+	return prefixEffects + "." + target(host) + "." + string(class)
 }
 
 // EffectsQueue names the consumer that works off the effects for a host.
-func EffectsQueue(host HostID, class Class) string {
-	if host == "" {
-		host = anyHostTarget
+func EffectsQueue(host HostID, class Class) string { return target(host) + "-" + string(class) }
+
+// ParseEffectsQueue returns the host and the class of a consumer that EffectsQueue named.
+func ParseEffectsQueue(name string) (HostID, Class, error) {
+	last := strings.LastIndexByte(name, '-')
+	class := Class(name[last+1:])
+	if last < 0 || class != ClassBuild && class != ClassRun {
+		return "", "", fmt.Errorf("%w: %s is no queue of effects", ErrInvalidID, quote(name))
 	}
-	return string(host) + "-" + string(class)
+	if name[:last] == anyHostTarget {
+		return "", class, nil
+	}
+	host, err := ParseHostID(name[:last])
+	if err != nil {
+		return "", "", err
+	}
+	return host, class, nil
+}
+
+func target(host HostID) string {
+	if host == "" {
+		return anyHostTarget
+	}
+	return string(host)
 }
 
 // HostRegisterSubject is where the request of a host arrives that only this host can send: its account has no other.

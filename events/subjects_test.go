@@ -23,8 +23,15 @@ func TestNames(t *testing.T) {
 		{events.LogSubject(alice, events.LogStdout), "hersh.logs.alice." + a + ".stdout"},
 		{events.LogSubject(alice, events.LogStderr), "hersh.logs.alice." + a + ".stderr"},
 		{events.LogSubject(alice, events.LogBuild), "hersh.logs.alice." + a + ".build"},
-		{events.EffectsSubject("", events.ClassBuild), "hersh.effects.any.build"},
-		{events.EffectsSubject("h1", events.ClassRun), "hersh.effects.h1.run"},
+		{events.EffectsSubject("", events.ClassBuild, alice), "hersh.effects.any.build.alice." + a},
+		{events.EffectsSubject("h1", events.ClassRun, alice), "hersh.effects.h1.run.alice." + a},
+		{events.EffectsSubjects("", events.ClassBuild), "hersh.effects.any.build.*.*"},
+		{events.EffectsSubjects("h1", "*"), "hersh.effects.h1.*.*.*"},
+		{events.EffectsSubjects("*", "*"), events.SubjectsEffects},
+		{events.ProgramEffects(alice), "hersh.effects.*.*.alice." + a},
+		{events.FormerEffectsSubject("h1", events.ClassRun), "hersh.effects.h1.run"},
+		{events.EffectsQueue("", events.ClassBuild), "any-build"},
+		{events.EffectsQueue("rack1-07", events.ClassRun), "rack1-07-run"},
 		{events.APISubject("alice", "create"), "hersh.api.alice.create"},
 		{events.APISubject("*", "create"), "hersh.api.*.create"},
 		{events.CheckpointKey(alice), "alice." + a},
@@ -121,6 +128,22 @@ func TestParseAPISubjectRefuses(t *testing.T) {
 	} {
 		if user, verb, err := events.ParseAPISubject(subject); !errors.Is(err, events.ErrInvalidID) || user != "" || verb != "" {
 			t.Errorf("%q gave user %q, verb %q, %v", subject, user, verb, err)
+		}
+	}
+}
+
+func TestParseEffectsQueue(t *testing.T) {
+	for _, host := range []events.HostID{"", "h1", "rack1-07", "build", "run-build"} {
+		for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
+			name := events.EffectsQueue(host, class)
+			if got, gotClass, err := events.ParseEffectsQueue(name); err != nil || got != host || gotClass != class {
+				t.Errorf("queue %s parses to %q, %q, %v", name, got, gotClass, err)
+			}
+		}
+	}
+	for _, name := range []string{"", "-", "build", "-build", "h1", "h1-", "h1-stop", "h1-Build", "H1-run", "h1.run", "any--run", "*-run", "supervisors"} {
+		if host, class, err := events.ParseEffectsQueue(name); !errors.Is(err, events.ErrInvalidID) || host != "" || class != "" {
+			t.Errorf("%q gave host %q, class %q, %v", name, host, class, err)
 		}
 	}
 }

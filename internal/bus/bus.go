@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
@@ -91,6 +92,9 @@ func (b *Bus) Provision(ctx context.Context) error {
 	if err := b.MakeQueues(ctx, ""); err != nil {
 		return err
 	}
+	if err := b.updateQueues(ctx); err != nil {
+		return err
+	}
 	_, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 		Bucket: events.BucketSources, Description: "source tarballs, written once",
 		Replicas: b.opts.Replicas, MaxBytes: maxSourceBytes,
@@ -140,6 +144,8 @@ func (b *Bus) effectsStream() jetstream.StreamConfig {
 		Name: events.StreamEffects, Description: "effects that hosts are to run",
 		Subjects:  []string{events.SubjectsEffects},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
+		// Of each program by itself: a bound that all share would let the builds of one, which no host takes, shut out everybody's stops.
+		MaxMsgsPerSubject: effects.MaxWaiting, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		Replicas: b.opts.Replicas, Duplicates: dedupWindow,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -38,7 +39,8 @@ func (b *Bus) Append(ctx context.Context, id events.ProgramID, ev events.Event, 
 		key = onceKey(id)
 	}
 	msg.Header.Set(jetstream.MsgIDHeader, key)
-	seq, err := b.publish(ctx, msg, func() bool { return errors.Is(b.whyNoAnswer(ctx, id, nats.ErrNoResponders), events.ErrNoProgram) })
+	gone := func() bool { return errors.Is(b.whyNoAnswer(ctx, id, nats.ErrNoResponders), events.ErrNoProgram) }
+	seq, err := b.publish(ctx, msg, gone, events.ErrLogFull)
 	if err != nil {
 		return 0, fmt.Errorf("publish %s of %s: %w", ev.Type(), id, b.whyNoAnswer(ctx, id, err))
 	}
@@ -86,8 +88,8 @@ func (b *Bus) Head(ctx context.Context, id events.ProgramID) (events.Head, error
 // Heads lists all programs and how far their logs go.
 func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
 
-// Remove deletes a program: its log, its output, its checkpoint, and its source where no other program of the user has the same. What
-// it was is not to be had again. A program that is created of the same source in the same moment may lose it; its build says so.
+// Remove deletes a program: its log, its effects that wait, its output, its checkpoint, and its source where no other program of the user
+// has the same. What it was is not to be had again. A program that is created of the same source in the same moment may lose it; its build says so.
 func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 	if err := b.noteDeletion(ctx, id); err != nil {
 		return fmt.Errorf("note that program %s is deleted: %w", id, err)
@@ -100,6 +102,9 @@ func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
 
 // removeRest removes what a program leaves whose log is gone. The checkpoint goes last: where something fails, the sweep finds it.
 func (b *Bus) removeRest(ctx context.Context, id events.ProgramID) error {
+	if _, err := b.withdraw(ctx, events.ProgramEffects(id), func(string) uint64 { return math.MaxUint64 }); err != nil {
+		return fmt.Errorf("remove effects of program %s: %w", id, err)
+	}
 	stream, err := b.js.Stream(ctx, events.StreamLogs)
 	if err == nil {
 		err = stream.Purge(ctx, jetstream.WithPurgeSubject(events.LogSubject(id, "*")))

@@ -23,16 +23,16 @@ const (
 )
 
 // publish stores a message and returns its sequence once the server has synced it. It tries again where nobody knows whether the
-// message was stored: its key makes that safe. gone says, when no server answers for a stream, whether there is none. A stream that
-// takes no more of the subject is events.ErrLogFull.
-func (b *Bus) publish(ctx context.Context, msg *nats.Msg, gone func() bool) (uint64, error) {
+// message was stored: its key makes that safe. gone says, when no server answers for a stream, whether there is none. full is the error
+// of a stream that takes no more of the subject.
+func (b *Bus) publish(ctx context.Context, msg *nats.Msg, gone func() bool, full error) (uint64, error) {
 	for try := 1; ; try++ {
 		ack, err := b.publishOnce(ctx, msg)
 		if err == nil {
 			return ack.Sequence, nil
 		}
-		if isLogFull(err) {
-			return 0, fmt.Errorf("%w: %w", events.ErrLogFull, err)
+		if isSubjectFull(err) {
+			return 0, fmt.Errorf("%w: %w", full, err)
 		}
 		if try == publishTries || !mayPass(err) || ctx.Err() != nil || isNoAnswer(err) && gone() {
 			return 0, err
@@ -63,7 +63,7 @@ func isAway(err error) bool {
 	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected)
 }
 
-func isLogFull(err error) bool {
+func isSubjectFull(err error) bool {
 	var apiErr *jetstream.APIError
 	return errors.As(err, &apiErr) && apiErr.ErrorCode == events.LogFullCode && apiErr.Description == events.LogFullText
 }

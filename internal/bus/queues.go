@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,16 +47,16 @@ func usualTiming() timing {
 }
 
 // PublishEffects publishes the effects of one transition to the queue of their host. Doing it again within some minutes
-// changes nothing.
+// changes nothing. Where too many of the program wait there already it is effects.ErrBacklog.
 func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("publish effects %s: %w", m.Key(), err)
 	}
-	msg := nats.NewMsg(events.EffectsSubject(m.Effects[0].Place().HostID, effects.Class(m.Effects)))
+	msg := nats.NewMsg(events.EffectsSubject(m.Effects[0].Place().HostID, effects.Class(m.Effects), m.ProgramID))
 	msg.Data = data
 	msg.Header.Set(jetstream.MsgIDHeader, m.Key())
-	if _, err := b.publish(ctx, msg, never); err != nil {
+	if _, err := b.publish(ctx, msg, never, effects.ErrBacklog); err != nil {
 		return fmt.Errorf("publish effects %s: %w", m.Key(), err)
 	}
 	return nil
@@ -64,24 +65,48 @@ func (b *Bus) PublishEffects(ctx context.Context, m effects.Message) error {
 // Withdraw removes, from the queues of a host, the messages of programs whose effects were decided by an event before the given one,
 // and returns how many there were. It goes by the word of the stream's leader.
 func (b *Bus) Withdraw(ctx context.Context, host events.HostID, before map[events.ProgramID]uint64) (int, error) {
+	bounds := map[string]uint64{}
+	for id, bound := range before {
+		for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
+			bounds[events.EffectsSubject(host, class, id)] = bound
+		}
+	}
+	withdrawn, err := b.withdraw(ctx, events.EffectsSubjects(host, "*"), func(subject string) uint64 { return bounds[subject] })
+	if err != nil {
+		return withdrawn, fmt.Errorf("withdraw effects of host %s: %w", host, err)
+	}
+	return withdrawn, nil
+}
+
+// withdraw removes messages whose effects were decided by an event before the bound of their subject. What is published meanwhile is not
+// looked at.
+func (b *Bus) withdraw(ctx context.Context, subjects string, before func(subject string) uint64) (int, error) {
+	stream, err := b.js.Stream(ctx, events.StreamEffects)
+	if err != nil {
+		return 0, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjects))
+	if err != nil {
+		return 0, err
+	}
 	withdrawn := 0
-	for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
-		n, err := b.withdraw(ctx, events.EffectsSubject(host, class), before)
+	for subject := range info.State.Subjects {
+		bound := before(subject)
+		if bound == 0 {
+			continue
+		}
+		n, err := withdrawBefore(ctx, stream, subject, bound)
 		withdrawn += n
 		if err != nil {
-			return withdrawn, fmt.Errorf("withdraw effects of host %s: %w", host, err)
+			return withdrawn, err
 		}
 	}
 	return withdrawn, nil
 }
 
-func (b *Bus) withdraw(ctx context.Context, subject string, before map[events.ProgramID]uint64) (int, error) {
-	stream, err := b.js.Stream(ctx, events.StreamEffects)
-	if err != nil {
-		return 0, err
-	}
+// withdrawBefore goes through the messages of one subject, of which the stream takes few.
+func withdrawBefore(ctx context.Context, stream jetstream.Stream, subject string, bound uint64) (int, error) {
 	withdrawn := 0
-	// What comes after this is not looked at: it was published later than the loss.
 	for seq, last := uint64(1), stream.CachedInfo().State.LastSeq; seq <= last; seq++ {
 		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -91,8 +116,7 @@ func (b *Bus) withdraw(ctx context.Context, subject string, before map[events.Pr
 			return withdrawn, err
 		}
 		seq = msg.Sequence
-		id, decided, err := effects.ParseTrigger(msg.Data)
-		if bound, found := before[id]; err != nil || !found || decided >= bound {
+		if _, decided, err := effects.ParseTrigger(msg.Data); err != nil || decided >= bound {
 			continue
 		}
 		if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -107,9 +131,8 @@ func (b *Bus) withdraw(ctx context.Context, subject string, before map[events.Pr
 // done. Work that returns an error comes again later, here or elsewhere. The context of work in hand ends some seconds after
 // ctx. While open reports false nothing is taken; nil is always open.
 func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Class, workers int, open func() bool, handle func(ctx context.Context, id events.ProgramID, seq uint64) error) error {
-	subject := events.EffectsSubject(host, class)
 	name := events.EffectsQueue(host, class)
-	consumer := func(ctx context.Context) (jetstream.Consumer, error) { return b.openEffects(ctx, host, name, subject) }
+	consumer := func(ctx context.Context) (jetstream.Consumer, error) { return b.openEffects(ctx, host, class) }
 	return b.consume(ctx, name, consumer, open, workers, func(ctx context.Context, msg jetstream.Msg) error {
 		id, seq, err := effects.ParseTrigger(msg.Data())
 		if err != nil {
@@ -121,10 +144,11 @@ func (b *Bus) Effects(ctx context.Context, host events.HostID, class events.Clas
 }
 
 // openEffects makes the consumer of a queue of effects, or takes the one that is there where this user may make none.
-func (b *Bus) openEffects(ctx context.Context, host events.HostID, name, subject string) (jetstream.Consumer, error) {
+func (b *Bus) openEffects(ctx context.Context, host events.HostID, class events.Class) (jetstream.Consumer, error) {
 	if !b.opts.Bind {
-		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, b.consumerConfig(name, subject))
+		return b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, b.queueConfig(host, class))
 	}
+	name := events.EffectsQueue(host, class)
 	consumer, err := b.js.Consumer(ctx, events.StreamEffects, name)
 	if !errors.Is(err, jetstream.ErrConsumerNotFound) || host == "" {
 		return consumer, err
@@ -138,10 +162,35 @@ func (b *Bus) openEffects(ctx context.Context, host events.HostID, name, subject
 // MakeQueues makes the queues of a host, for its executor to take from; "" makes those of any host.
 func (b *Bus) MakeQueues(ctx context.Context, host events.HostID) error {
 	for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
-		name := events.EffectsQueue(host, class)
-		cfg := b.consumerConfig(name, events.EffectsSubject(host, class))
+		cfg := b.queueConfig(host, class)
 		if _, err := b.js.CreateOrUpdateConsumer(ctx, events.StreamEffects, cfg); err != nil {
-			return fmt.Errorf("make queue %s: %w", name, err)
+			return fmt.Errorf("make queue %s: %w", cfg.Durable, err)
+		}
+	}
+	return nil
+}
+
+// updateQueues brings the queues that are there up to date, those of hosts too: an executor that may make none takes what is there as it
+// is, and what filters former subjects would give it nothing.
+func (b *Bus) updateQueues(ctx context.Context) error {
+	stream, err := b.js.Stream(ctx, events.StreamEffects)
+	if err != nil {
+		return fmt.Errorf("look for queues to update: %w", err)
+	}
+	var outdated []events.HostID
+	list := stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		host, class, err := events.ParseEffectsQueue(info.Name)
+		if err == nil && !slices.Equal(info.Config.FilterSubjects, b.queueConfig(host, class).FilterSubjects) {
+			outdated = append(outdated, host)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("look for queues to update: %w", err)
+	}
+	for _, host := range outdated {
+		if err := b.MakeQueues(ctx, host); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -175,7 +224,7 @@ func (b *Bus) Wakes(ctx context.Context, workers int, handle func(ctx context.Co
 		if _, err := b.js.CreateOrUpdateStream(ctx, b.wakeStream()); err != nil {
 			return nil, err
 		}
-		cfg := b.consumerConfig("supervisors", "")
+		cfg := b.consumerConfig("supervisors")
 		cfg.AckWait = min(cfg.AckWait, wakeAckWait)
 		return b.js.CreateOrUpdateConsumer(ctx, events.StreamWake, cfg)
 	}
@@ -250,9 +299,13 @@ func headerSeq(header nats.Header) uint64 {
 	return seq
 }
 
-func (b *Bus) consumerConfig(name, filter string) jetstream.ConsumerConfig {
+func (b *Bus) queueConfig(host events.HostID, class events.Class) jetstream.ConsumerConfig {
+	return b.consumerConfig(events.EffectsQueue(host, class), events.EffectsSubjects(host, class), events.FormerEffectsSubject(host, class))
+}
+
+func (b *Bus) consumerConfig(name string, filters ...string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Durable: name, FilterSubject: filter,
+		Durable: name, FilterSubjects: filters,
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.timing.ackWait, MaxDeliver: -1, MaxAckPending: 10_000,
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest"
 )
 
@@ -112,7 +114,7 @@ func TestPoisonIsDropped(t *testing.T) {
 	id := create(t, b, 1)
 	nc := srv.Conn(t)
 	for _, poison := range []string{"", "{", "null", `{"programId":"../x","seq":1}`, `{"programId":"` + string(id) + `"}`, `{"seq":-1}`, "\xff"} {
-		wantText(t, "the answer", request(t, nc, events.EffectsSubject("h1", events.ClassRun), nil, []byte(poison)), `"seq":`)
+		wantText(t, "the answer", request(t, nc, events.EffectsSubject("h1", events.ClassRun, id), nil, []byte(poison)), `"seq":`)
 	}
 	publishStop(t, b, id, 7)
 	calls, stop := listen(t, effectsOf(b, "h1", events.ClassRun), done)
@@ -222,7 +224,7 @@ func TestWithdraw(t *testing.T) {
 	put(lost, 5, "h2", false)
 	put(lost, 6, "", true)
 	put(lost, 9, "h1", true)
-	wantText(t, "the answer", request(t, srv.Conn(t), events.EffectsSubject("h1", events.ClassRun), nil, []byte("{")), `"seq":`)
+	wantText(t, "the answer", request(t, srv.Conn(t), events.EffectsSubject("h1", events.ClassRun, lost), nil, []byte("{")), `"seq":`)
 	if n, err := b.Withdraw(t.Context(), "h1", map[events.ProgramID]uint64{lost: 8}); err != nil || n != 2 {
 		t.Fatalf("withdrew %d messages, %v; want 2", n, err)
 	}
@@ -247,6 +249,108 @@ func TestWithdraw(t *testing.T) {
 			t.Errorf("%s/%s gives %+v, want %+v", q.host, q.class, got, q.want)
 		}
 		stop()
+	}
+}
+
+// As many effects wait as may, until a host takes some. Nobody else is shut out by them, nor the same program from another queue.
+func TestEffectsOfEachProgramAreBounded(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	flooder, other := create(t, b, 1), create(t, b, 2)
+	build := func(id events.ProgramID, seq uint64) error {
+		eff := effects.BuildRuntime{Placement: effects.Placement{Attempt: seq}, ProgramID: id}
+		return b.PublishEffects(t.Context(), effects.Message{ProgramID: id, Seq: seq, Attempt: seq, Effects: []effects.Effect{eff}})
+	}
+	for seq := range uint64(effects.MaxWaiting) {
+		if err := build(flooder, seq+1); err != nil {
+			t.Fatalf("build %d: %v", seq+1, err)
+		}
+	}
+	const refused = effects.MaxWaiting + 1
+	for range 2 {
+		if err := build(flooder, refused); !errors.Is(err, effects.ErrBacklog) || errors.Is(err, events.ErrLogFull) {
+			t.Fatalf("one build more: %v, want ErrBacklog, and not ErrLogFull", err)
+		}
+	}
+	if err := build(flooder, 1); err != nil {
+		t.Errorf("one that waits already, again: %v", err)
+	}
+	if err := build(other, 1); err != nil {
+		t.Errorf("a build of another program: %v", err)
+	}
+	const stopped = refused + 1
+	publishStop(t, b, flooder, stopped)
+	publishStop(t, b, other, stopped)
+
+	builds, stop := listen(t, effectsOf(b, "", events.ClassBuild), done)
+	for range effects.MaxWaiting + 1 {
+		receive(t, "a build", builds)
+	}
+	eventually(t, "there is room again", func() bool { return build(flooder, refused) == nil })
+	if got := receive(t, "what was refused", builds); got != (call{flooder, refused}) {
+		t.Errorf("what was refused comes as %v", got)
+	}
+	stop()
+	stops, _ := listen(t, effectsOf(b, "h1", events.ClassRun), done)
+	for _, id := range []events.ProgramID{flooder, other} {
+		if got := receive(t, "a stop", stops); got != (call{id, stopped}) {
+			t.Errorf("a stop comes as %v, want one of %s", got, id)
+		}
+	}
+}
+
+// A Provision finds what versions before made: a stream without a bound whose subjects name no program, and the queues of hosts that make
+// none themselves. What waits there is not lost.
+func TestProvisionUpdatesFormerQueues(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	nc := srv.Conn(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := jetstream.StreamConfig{
+		Name: events.StreamEffects, Subjects: []string{"hersh.effects.*.*"},
+		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Duplicates: 10 * time.Minute,
+	}
+	if _, err := js.CreateStream(t.Context(), former); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := bustest.NewProgram("alice", 1)
+	queues := []struct {
+		host  events.HostID
+		class events.Class
+		next  uint64
+	}{{"h1", events.ClassRun, 3}, {"", events.ClassBuild, 4}}
+	for _, q := range queues {
+		subject := events.FormerEffectsSubject(q.host, q.class)
+		cfg := jetstream.ConsumerConfig{Durable: events.EffectsQueue(q.host, q.class), FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1}
+		if _, err := js.CreateConsumer(t.Context(), events.StreamEffects, cfg); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, "the answer", request(t, nc, subject, nil, fmt.Appendf(nil, `{"programId":%q,"seq":2}`, id)), `"seq":`)
+	}
+	for range 2 { // Again changes nothing.
+		hasty(t, srv)
+	}
+	binding, err := bus.New(srv.Conn(t), natstest.Log(t), bus.Options{Bind: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	binding.Hasten()
+	publishStop(t, binding, id, 3)
+	build := effects.BuildRuntime{ProgramID: id}
+	if err := binding.PublishEffects(t.Context(), effects.Message{ProgramID: id, Seq: 4, Effects: []effects.Effect{build}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queues {
+		calls, _ := listen(t, effectsOf(binding, q.host, q.class), done)
+		for _, want := range []call{{id, 2}, {id, q.next}} {
+			if got := receive(t, "work", calls); got != want {
+				t.Errorf("%q %s gives %v, want %v", q.host, q.class, got, want)
+			}
+		}
 	}
 }
 

@@ -214,7 +214,7 @@ func (s *fakeSystem) startWatching(name string, ttl time.Duration) (stop func())
 // effectsWaiting counts the messages in the queues of a host.
 func effectsWaiting(t *testing.T, js nats.JetStreamContext, host events.HostID) uint64 {
 	t.Helper()
-	info, err := js.StreamInfo(events.StreamEffects, &nats.StreamInfoRequest{SubjectsFilter: "hersh.effects." + string(host) + ".*"})
+	info, err := js.StreamInfo(events.StreamEffects, &nats.StreamInfoRequest{SubjectsFilter: events.EffectsSubjects(host, "*")})
 	if err != nil {
 		t.Fatal(err)
 	}

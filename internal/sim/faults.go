@@ -182,7 +182,7 @@ func (w *World) forge(id events.ProgramID) {
 	}
 	class := []events.Class{events.ClassBuild, events.ClassRun}[w.pick(2)]
 	w.fault("forged: effects of %s/%d for %q %s", shortProgram(id), seq, to, class)
-	if err := w.mem.PublishTrigger(background, events.EffectsSubject(to, class), id, seq, ""); err != nil {
+	if err := w.mem.PublishTrigger(background, events.EffectsSubject(to, class, id), id, seq, ""); err != nil {
 		panic(err) // A memory bus takes it.
 	}
 }

@@ -70,7 +70,7 @@ func (r *recorder) PublishEffects(ctx context.Context, m effects.Message) error 
 		types = append(types, string(eff.Type()))
 	}
 	host := m.Effects[0].Place().HostID
-	if err := r.note("publish", m.ProgramID, "%d %s %s", m.Seq, events.EffectsSubject(host, effects.Class(m.Effects)), strings.Join(types, "+")); err != nil {
+	if err := r.note("publish", m.ProgramID, "%d %s %s", m.Seq, events.EffectsQueue(host, effects.Class(m.Effects)), strings.Join(types, "+")); err != nil {
 		return err
 	}
 	return r.Memory.PublishEffects(ctx, m)
@@ -171,18 +171,18 @@ func TestReconcilePublishesOnlyWhatTheHeadAwaits(t *testing.T) {
 		want string
 	}{
 		{"created", nil, "save 1 Created"},
-		{"start", []events.Event{start}, "publish 2 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; save 2 Building"},
+		{"start", []events.Event{start}, "publish 2 any-build EnsureProgramFolders+BuildRuntime; save 2 Building"},
 		{"given up before it began", []events.Event{start, stop}, "save 3 Stopped"},
-		{"started again at once", []events.Event{start, stop, start}, "publish 4 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; save 4 Building"},
-		{"half built", life(1)[:2], "publish 2 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; save 3 Building"},
-		{"built", life(1)[:3], "publish 4 hersh.effects.h1.run StartRuntime; save 4 Starting"},
+		{"started again at once", []events.Event{start, stop, start}, "publish 4 any-build EnsureProgramFolders+BuildRuntime; save 4 Building"},
+		{"half built", life(1)[:2], "publish 2 any-build EnsureProgramFolders+BuildRuntime; save 3 Building"},
+		{"built", life(1)[:3], "publish 4 h1-run StartRuntime; save 4 Starting"},
 		{"ready", life(1), "save 5 Ready"},
-		{"stopping", append(life(1), stop), "publish 6 hersh.effects.h1.run StopRuntime; save 6 Stopping"},
+		{"stopping", append(life(1), stop), "publish 6 h1-run StopRuntime; save 6 Stopping"},
 		{"stopped", append(life(1), stop, stopped), "save 7 Stopped"},
-		{"restarting", append(life(1), restart), "publish 6 hersh.effects.h1.run StopRuntime; save 6 Stopping"},
-		{"restarted", append(life(1), restart, stopped), "publish 7 hersh.effects.h1.build EnsureProgramFolders+BuildRuntime; save 7 Building"},
-		{"orphan", append(life(1)[:3], stop, life(1)[3]), "publish 6 hersh.effects.h1.run StopRuntime; save 6 Stopped"},
-		{"orphan and new attempt", append(life(1)[:3], stop, start, life(1)[3]), "publish 6 hersh.effects.h1.build EnsureProgramFolders+BuildRuntime; publish 7 hersh.effects.h1.run StopRuntime; save 7 Building"},
+		{"restarting", append(life(1), restart), "publish 6 h1-run StopRuntime; save 6 Stopping"},
+		{"restarted", append(life(1), restart, stopped), "publish 7 h1-build EnsureProgramFolders+BuildRuntime; save 7 Building"},
+		{"orphan", append(life(1)[:3], stop, life(1)[3]), "publish 6 h1-run StopRuntime; save 6 Stopped"},
+		{"orphan and new attempt", append(life(1)[:3], stop, start, life(1)[3]), "publish 6 h1-build EnsureProgramFolders+BuildRuntime; publish 7 h1-run StopRuntime; save 7 Building"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newRecorder()
@@ -226,7 +226,7 @@ func TestGarbageStopsNothing(t *testing.T) {
 	}
 	add(t, b.Memory, id, events.UserStartRequested{})
 	reconcile(t, s, id, 8)
-	want(t, "behind garbage", b.taken(), "publish 8 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; save 8 Building")
+	want(t, "behind garbage", b.taken(), "publish 8 any-build EnsureProgramFolders+BuildRuntime; save 8 Building")
 }
 
 func TestNothingIsSavedBeforeAllIsPublished(t *testing.T) {
@@ -249,7 +249,7 @@ func TestNothingIsSavedBeforeAllIsPublished(t *testing.T) {
 		want(t, "with a failing publication", b.taken(), "publish fails")
 	}
 	reconcile(t, s, id, 7)
-	want(t, "once it works", b.taken(), "publish 6 hersh.effects.h1.build EnsureProgramFolders+BuildRuntime; publish 7 hersh.effects.h1.run StopRuntime; save 7 Building")
+	want(t, "once it works", b.taken(), "publish 6 h1-build EnsureProgramFolders+BuildRuntime; publish 7 h1-run StopRuntime; save 7 Building")
 }
 
 func TestCrashBetweenPublishAndSavePublishesTheSameKey(t *testing.T) {
@@ -266,7 +266,7 @@ func TestCrashBetweenPublishAndSavePublishesTheSameKey(t *testing.T) {
 	}
 	b.fail = nil
 	reconcile(t, newSupervisor(t, b, "s2"), id, 2)
-	publication := "publish 2 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; "
+	publication := "publish 2 any-build EnsureProgramFolders+BuildRuntime; "
 	want(t, "both", b.taken(), publication+"save fails; "+publication+"save 2 Building")
 	if _, queued := b.Waiting(); queued != 1 {
 		t.Errorf("%d messages are queued, want one", queued)
@@ -381,7 +381,7 @@ func TestSweepMendsEveryCheckpoint(t *testing.T) {
 	if found := sweep(t, s); found != 4 {
 		t.Errorf("the sweep found %d programs, want 4", found)
 	}
-	want(t, "of the sweep", b.taken(), "save 5 Ready; publish 6 hersh.effects.h1.run StopRuntime; save 6 Stopping; save 5 Ready; save 5 Ready replaces")
+	want(t, "of the sweep", b.taken(), "save 5 Ready; publish 6 h1-run StopRuntime; save 6 Stopping; save 5 Ready; save 5 Ready replaces")
 	for _, id := range ids {
 		wantMended(t, b, id)
 	}
@@ -457,7 +457,7 @@ func TestSweepLeavesACheckpointThatIsJustNew(t *testing.T) {
 	if _, err := newSupervisor(t, late, "s2").Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "of the sweep", b.taken(), "publish 2 hersh.effects.any.build EnsureProgramFolders+BuildRuntime; save 2 Building")
+	want(t, "of the sweep", b.taken(), "publish 2 any-build EnsureProgramFolders+BuildRuntime; save 2 Building")
 	wantMended(t, b, id)
 }
 

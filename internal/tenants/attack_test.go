@@ -159,8 +159,8 @@ func (f *field) queueAttacks() []attack {
 	forged := fmt.Sprintf(`{"programId":%q,"seq":2,"attempt":1,"effects":[{"type":"StopRuntime"}]}`, f.victim)
 	var out []attack
 	for _, as := range []string{asAlice, asH1} {
-		for _, subject := range []string{"hersh.effects.any.build", "hersh.effects.h2.run", "hersh.effects.h3.run", "hersh.effects.h1.run"} {
-			out = append(out, ask("forge effects", as, subject, forged))
+		for _, queue := range []string{"any.build", "h2.run", "h3.run", "h1.run"} {
+			out = append(out, ask("forge effects", as, "hersh.effects."+queue+".bob."+string(f.victim), forged))
 		}
 		out = append(out, ask("forge a wake-up", as, "hersh.wake.bob."+string(f.victim), `{}`))
 		for _, queue := range []string{"HERSH_EFFECTS.h3-run", "HERSH_EFFECTS.h3-build", "HERSH_EFFECTS.h2-run", "HERSH_WAKE.supervisors"} {
@@ -220,7 +220,7 @@ func (f *field) managementAttacks() []attack {
 		{"CONSUMER.CREATE." + log, push},
 		{"CONSUMER.CREATE." + log + ".spy", push},
 		{"CONSUMER.DURABLE.CREATE.HERSH_EFFECTS.spy", `{"stream_name":"HERSH_EFFECTS","config":{"durable_name":"spy","ack_policy":"explicit"}}`},
-		{"CONSUMER.CREATE.HERSH_EFFECTS.h1-run.hersh.effects.h1.run", `{"stream_name":"HERSH_EFFECTS","config":{"durable_name":"h1-run","ack_policy":"explicit","deliver_subject":"hersh.events.x"}}`},
+		{"CONSUMER.CREATE.HERSH_EFFECTS.h1-run.hersh.effects.h1.run.*.*", `{"stream_name":"HERSH_EFFECTS","config":{"durable_name":"h1-run","ack_policy":"explicit","deliver_subject":"hersh.events.x"}}`},
 		{"CONSUMER.DELETE.HERSH_EFFECTS.h3-run", ``},
 		{"CONSUMER.PAUSE.HERSH_EFFECTS.h3-run", `{"pause_until":"2099-01-01T00:00:00Z"}`},
 		{"CONSUMER.RESET.HERSH_EFFECTS.h3-run", `{}`},
@@ -258,7 +258,7 @@ func (f *field) forbiddenReplies() []string {
 		"$KV.HERSH_DELETED." + events.CheckpointKey(f.victim),
 		events.SubjectHostsDrain,
 		"$JS.API.STREAM.DELETE." + events.ProgramStream(f.victim),
-		"hersh.effects.h3.run",
+		"hersh.effects.h3.run.bob." + string(f.victim),
 		"hersh.api.bob." + wire.VerbDelete,
 		f.held.Reply(),
 		"_R_.abcdef",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/goleak"
 
@@ -87,6 +88,43 @@ func TestEverythingWorksAcrossAccounts(t *testing.T) {
 	reply, err := nc.RequestWithContext(ctx, events.APISubject("alice", wire.VerbGet), []byte(`{"programId":"nonsense"}`))
 	if err != nil || reply.Header.Get(micro.ErrorCodeHeader) != "400" {
 		t.Errorf("a wrong request: %v, %v; want the micro error 400", reply, err)
+	}
+}
+
+// TestDeleteTakesBackWhatWaits deletes a program whose build no host has taken. A supervisor may not purge the queue of all.
+func TestDeleteTakesBackWhatWaits(t *testing.T) {
+	s := tenantstest.Start(t, nil, []events.UserID{"alice"})
+	sup := s.Supervise(t, "test")
+	id := create(t, s, sup.Bus(), "alice")
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	js, err := jetstream.New(s.Conn(t, tenants.Provisioner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() uint64 {
+		t.Helper()
+		stream, err := js.Stream(ctx, events.StreamEffects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream.CachedInfo().State.Msgs
+	}
+	c := client.New(s.Conn(t, tenants.TenantKeyName("alice")))
+	if _, err := c.Start(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := c.Status(ctx, id); err != nil || status.State.State != reducer.StateBuilding || waiting() != 1 {
+		t.Fatalf("after a start: %+v, %v, and %d messages wait; want Building, and one", status.State, err, waiting())
+	}
+	if _, err := c.Stop(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n != 0 {
+		t.Errorf("%d messages wait for a program that was deleted", n)
 	}
 }
 

@@ -191,10 +191,10 @@ func supervisorPermissions(m Model) permissions {
 			"$JS.API.CONSUMER.CREATE." + wake + ".>", "$JS.API.CONSUMER.INFO." + wake + ".*",
 			"$JS.API.CONSUMER.MSG.NEXT." + wake + ".*", "$JS.ACK." + wake + ".>",
 			"$JS.API.CONSUMER.CREATE." + effects + ".>",
-			"$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost.
+			"$JS.API.STREAM.MSG.DELETE." + effects, // What waits for a host that is lost, or of a program that was deleted.
 			"$KV." + events.BucketPrograms + ".>", "$KV." + events.BucketLeases + ".>", "$KV." + events.BucketDrains + ".>",
 			"$KV." + events.BucketDeleted + ".>", "$O." + events.BucketSources + ".>",
-			"hersh.effects.*.*", eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost), eventsOf("*", events.TypeHostDrained),
+			events.SubjectsEffects, eventsOf("*", events.TypeProgramCreated), eventsOf("*", events.TypeHostLost), eventsOf("*", events.TypeHostDrained),
 			events.UploadSubjects("*"),
 			// Answers: across accounts they go to subjects that the server makes, and within this one to the operator.
 			"_R_.>", InboxPrefix(m.Provisioner) + ".>",

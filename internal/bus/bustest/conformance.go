@@ -49,6 +49,7 @@ func Conformance(t *testing.T, fresh func(*testing.T) System) {
 		"Lease":                       testLease,
 		"EffectsByQueue":              testEffectsByQueue,
 		"EffectsKey":                  testEffectsKey,
+		"EffectsBacklog":              testEffectsBacklog,
 		"FailedEffectsComeAgain":      testFailedEffects,
 		"LongWorkIsNotGivenToAnother": testLongWork,
 		"AbandonedWorkIsHandedBack":   testHandedBack,
@@ -469,6 +470,40 @@ func testEffectsKey(t *testing.T, s System) {
 	wantNext(t, calls, id, 2)
 }
 
+// testEffectsBacklog checks that what waits of a program in a queue is bounded, and that this shuts out nothing else.
+func testEffectsBacklog(t *testing.T, s System) {
+	id, _ := NewProgram("alice", 1)
+	other, _ := NewProgram("alice", 2)
+	for seq := range uint64(effects.MaxWaiting) {
+		publish(t, s.Bus, id, seq+1, buildOn(""))
+	}
+	last := uint64(effects.MaxWaiting + 1)
+	more := effects.Message{ProgramID: id, Seq: last, Attempt: 1, Effects: []effects.Effect{buildOn("")}}
+	if err := s.Bus.PublishEffects(t.Context(), more); !errors.Is(err, effects.ErrBacklog) || errors.Is(err, events.ErrLogFull) {
+		t.Errorf("one more: %v, want ErrBacklog, and not ErrLogFull", err)
+	}
+	publish(t, s.Bus, id, 1, buildOn("")) // It is there already.
+	publish(t, s.Bus, id, last+1, stopOn("h1"))
+	publish(t, s.Bus, other, 1, buildOn(""))
+
+	resume := make(chan struct{})
+	calls, stop := listen(t, effectsOf(s.Bus, "", events.ClassBuild), func(work) error { <-resume; return nil })
+	defer stop()
+	wantNext(t, calls, id, 1)
+	if err := s.Bus.PublishEffects(t.Context(), more); !errors.Is(err, effects.ErrBacklog) {
+		t.Errorf("while the first is in hand: %v, want ErrBacklog", err)
+	}
+	close(resume)
+	for seq := uint64(2); seq <= effects.MaxWaiting; seq++ {
+		wantNext(t, calls, id, seq)
+	}
+	wantNext(t, calls, other, 1)
+	publish(t, s.Bus, id, last, buildOn("")) // Nothing remembers that it was refused.
+	wantNext(t, calls, id, last)
+	stops, _ := listen(t, effectsOf(s.Bus, "h1", events.ClassRun), done)
+	wantNext(t, stops, id, last+1)
+}
+
 func testFailedEffects(t *testing.T, s System) {
 	id, _ := NewProgram("alice", 1)
 	publish(t, s.Bus, id, 1, stopOn("h1"))
@@ -646,10 +681,14 @@ func testWatch(t *testing.T, s System) {
 }
 
 func testRemove(t *testing.T, s System) {
-	id := create(t, s.Bus, 1)
+	id, other := create(t, s.Bus, 1), create(t, s.Bus, 2)
 	if err := s.Bus.Save(t.Context(), checkpoint(id, 1, "gone"), false); err != nil {
 		t.Fatal(err)
 	}
+	publish(t, s.Bus, id, 1, stopOn("h1"))
+	publish(t, s.Bus, id, 2, buildOn("h2"))
+	publish(t, s.Bus, other, 1, stopOn("h1"))
+	publish(t, s.Bus, other, 2, buildOn("h2"))
 	for range 2 { // Again changes nothing.
 		if err := s.Bus.Remove(t.Context(), id); err != nil {
 			t.Fatal(err)
@@ -662,6 +701,12 @@ func testRemove(t *testing.T, s System) {
 		t.Errorf("checkpoint of a removed program: %v, %v", found, err)
 	}
 	for head, err := range s.Bus.Heads(t.Context()) {
-		t.Errorf("heads list %v, %v", head, err)
+		if err != nil || head.ProgramID != other {
+			t.Errorf("heads list %v, %v", head, err)
+		}
 	}
+	stops, _ := listen(t, effectsOf(s.Bus, "h1", events.ClassRun), done)
+	wantNext(t, stops, other, 1)
+	builds, _ := listen(t, effectsOf(s.Bus, "h2", events.ClassBuild), done)
+	wantNext(t, builds, other, 2)
 }

@@ -252,13 +252,14 @@ func (m *Memory) Head(ctx context.Context, id events.ProgramID) (events.Head, er
 	return head, nil
 }
 
-// Remove deletes a program: its log and its checkpoint.
+// Remove deletes a program: its log, its effects that wait, and its checkpoint.
 func (m *Memory) Remove(_ context.Context, id events.ProgramID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deleted = append(m.deleted, id)
 	delete(m.programs, id)
 	delete(m.checkpoints, id)
+	m.effects.messages = slices.DeleteFunc(m.effects.messages, func(msg *message) bool { return msg.program == id })
 	m.ids = slices.DeleteFunc(m.ids, func(other events.ProgramID) bool { return other == id })
 	return nil
 }
@@ -382,7 +383,8 @@ func (m *Memory) HostAlive(ctx context.Context, host events.HostID) (bool, error
 
 // PublishEffects publishes the effects of one transition to the queue of their host.
 func (m *Memory) PublishEffects(ctx context.Context, msg effects.Message) error {
-	return m.PublishTrigger(ctx, events.EffectsSubject(msg.Effects[0].Place().HostID, effects.Class(msg.Effects)), msg.ProgramID, msg.Seq, msg.Key())
+	subject := events.EffectsSubject(msg.Effects[0].Place().HostID, effects.Class(msg.Effects), msg.ProgramID)
+	return m.PublishTrigger(ctx, subject, msg.ProgramID, msg.Seq, msg.Key())
 }
 
 // PublishTrigger publishes an effects message to any queue, whatever the log says, as every client of the bus can.
@@ -392,7 +394,11 @@ func (m *Memory) PublishTrigger(ctx context.Context, subject string, id events.P
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.effects.push(message{subject: subject, program: id, seq: seq, key: key}, m.cfg.Now()) {
+	stored, err := m.effects.push(message{subject: subject, program: id, seq: seq, key: key}, m.cfg.Now())
+	if err != nil {
+		return fmt.Errorf("publish effects %s: %w", effects.Key(id, seq), err)
+	}
+	if stored {
 		m.published++
 		m.notify("")
 	}

@@ -2,8 +2,10 @@ package bustest
 
 import (
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
@@ -26,10 +28,19 @@ type message struct {
 	due       time.Time // When it may be delivered; for one in flight, when it is given to another.
 }
 
-// push adds a message, unless its key is known, and reports whether it did.
-func (q *queue) push(m message, now time.Time) bool {
+// push adds a message, unless its key is known, and reports whether it did. A subject takes effects.MaxWaiting.
+func (q *queue) push(m message, now time.Time) (bool, error) {
 	if at, found := q.keys[m.key]; found && m.key != "" && now.Sub(at) < DedupWindow {
-		return false
+		return false, nil
+	}
+	waiting := 0
+	for _, other := range q.messages {
+		if other.subject == m.subject {
+			waiting++
+		}
+	}
+	if waiting >= effects.MaxWaiting {
+		return false, effects.ErrBacklog
 	}
 	if q.keys == nil {
 		q.keys = map[string]time.Time{}
@@ -40,7 +51,7 @@ func (q *queue) push(m message, now time.Time) bool {
 	q.last++
 	m.number = q.last
 	q.messages = append(q.messages, &m)
-	return true
+	return true, nil
 }
 
 // replace adds a message in place of the one of the same program, in flight or not: there is one a subject.
@@ -60,9 +71,10 @@ func (q *queue) find(number int) *message {
 	return nil
 }
 
-func (q *queue) next(subject string, now time.Time) *message {
+// next returns the first message that is due of those whose subject begins so.
+func (q *queue) next(prefix string, now time.Time) *message {
 	for _, m := range q.messages {
-		if (subject == "" || m.subject == subject) && !now.Before(m.due) {
+		if strings.HasPrefix(m.subject, prefix) && !now.Before(m.due) {
 			return m
 		}
 	}
@@ -89,14 +101,19 @@ func (m *Memory) TakeWake() (Delivery, bool) { return m.take(&m.wakes, "") }
 
 // TakeEffects gives the oldest message that is due of one queue of effects.
 func (m *Memory) TakeEffects(host events.HostID, class events.Class) (Delivery, bool) {
-	return m.take(&m.effects, events.EffectsSubject(host, class))
+	return m.take(&m.effects, queuePrefix(host, class))
 }
 
-func (m *Memory) take(q *queue, subject string) (Delivery, bool) {
+// queuePrefix is what the subjects of all programs in a queue of effects begin with.
+func queuePrefix(host events.HostID, class events.Class) string {
+	return strings.TrimSuffix(events.EffectsSubjects(host, class), "*.*")
+}
+
+func (m *Memory) take(q *queue, prefix string) (Delivery, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.cfg.Now()
-	msg := q.next(subject, now)
+	msg := q.next(prefix, now)
 	if msg == nil {
 		return Delivery{}, false
 	}
@@ -109,7 +126,7 @@ func (m *Memory) take(q *queue, subject string) (Delivery, bool) {
 func (m *Memory) PeekEffects(host events.HostID, class events.Class) (id events.ProgramID, seq uint64, found bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	msg := m.effects.next(events.EffectsSubject(host, class), m.cfg.Now())
+	msg := m.effects.next(queuePrefix(host, class), m.cfg.Now())
 	if msg == nil {
 		return "", 0, false
 	}
@@ -188,11 +205,15 @@ func (m *Memory) WaitingFor(host events.HostID) int {
 	defer m.mu.Unlock()
 	n := 0
 	for _, msg := range m.effects.messages {
-		if msg.subject == events.EffectsSubject(host, events.ClassBuild) || msg.subject == events.EffectsSubject(host, events.ClassRun) {
+		if msg.waitsFor(host) {
 			n++
 		}
 	}
 	return n
+}
+
+func (m *message) waitsFor(host events.HostID) bool {
+	return strings.HasPrefix(m.subject, queuePrefix(host, events.ClassBuild)) || strings.HasPrefix(m.subject, queuePrefix(host, events.ClassRun))
 }
 
 // Published counts the events and effects messages that were stored, repeated keys not counted.

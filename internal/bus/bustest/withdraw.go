@@ -17,8 +17,7 @@ func (m *Memory) Withdraw(ctx context.Context, host events.HostID, before map[ev
 	defer m.mu.Unlock()
 	was := len(m.effects.messages)
 	m.effects.messages = slices.DeleteFunc(m.effects.messages, func(msg *message) bool {
-		mine := msg.subject == events.EffectsSubject(host, events.ClassBuild) || msg.subject == events.EffectsSubject(host, events.ClassRun)
-		return mine && msg.seq < before[msg.program]
+		return msg.waitsFor(host) && msg.seq < before[msg.program]
 	})
 	return was - len(m.effects.messages), nil
 }
