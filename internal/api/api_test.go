@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/natstest/hershtest"
 	"github.com/rlaaudgjs5638/hersh/internal/service/supervisord"
@@ -557,6 +558,39 @@ func TestDrain(t *testing.T) {
 		t.Errorf("hosts: %+v, want h2, drained and away", hosts)
 	}
 	ask(`{"hostId":"h2","drained":false}`, wire.DrainReply{HostID: "h2"})
+}
+
+// A program whose effects find no room is shown as it is, can be stopped, and goes on once a host has taken what waits.
+func TestProgramWithABacklog(t *testing.T) {
+	b := newBench(t)
+	id := b.create("alice")
+	b.mustAsk(events.SubjectHostsDrain, `{"hostId":"fake-host","drained":true}`, nil)
+	for hosts := (wire.HostsReply{}); len(hosts.Hosts) != 1 || !hosts.Hosts[0].Drained; { // The host says so with its next heartbeat.
+		hosts = wire.HostsReply{}
+		b.mustAsk(events.SubjectHostsList, ``, &hosts)
+	}
+	for n := range int64(effects.MaxWaiting) {
+		build := effects.BuildRuntime{ProgramID: id}
+		if err := b.Bus.PublishEffects(b.ctx, effects.Message{ProgramID: id, Seq: 1, Time: time.Unix(n, 0), Effects: []effects.Effect{build}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		b.publish(id, events.TypeUserStartRequested, `{}`)
+		b.settle(id, reducer.StateBuilding)
+		var page wire.ListReply
+		b.mustAsk(events.APISubject("alice", wire.VerbList), ``, &page)
+		if len(page.Programs) != 1 || page.Programs[0].State.ID != id {
+			t.Errorf("the list has %+v", page.Programs)
+		}
+		b.mustAsk(events.APISubject("alice", wire.VerbCreate), fmt.Sprintf(`{"programId":%q,"sourceDigest":%q}`, id, digest), nil) // Again changes nothing.
+		b.publish(id, events.TypeUserStopRequested, `{}`)
+		b.settle(id, reducer.StateStopped)
+	}
+	b.publish(id, events.TypeUserStartRequested, `{}`)
+	b.settle(id, reducer.StateBuilding)
+	b.mustAsk(events.SubjectHostsDrain, `{"hostId":"fake-host","drained":false}`, nil)
+	b.settle(id, reducer.StateReady)
 }
 
 func TestMicroServiceIsFound(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
+	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/pause"
 	"github.com/rlaaudgjs5638/hersh/reducer"
@@ -81,7 +82,7 @@ func firstEvent(req wire.CreateRequest) (events.ProgramCreated, error) {
 
 // createdBefore reports whether an earlier request made this very program. Another one under the same ID is a conflict.
 func (s *Server) createdBefore(ctx context.Context, id events.ProgramID, first events.ProgramCreated) (bool, error) {
-	cp, err := s.reconciler.Reconcile(ctx, id, 0)
+	cp, err := s.reconcile(ctx, id, 0)
 	if err != nil || cp.State.SourceDigest == "" {
 		return false, err // Not there, or its first event was never stored: create goes on from there.
 	}
@@ -163,12 +164,22 @@ func (s *Server) newest(ctx context.Context, user events.UserID, id events.Progr
 	if err != nil {
 		return reducer.Checkpoint{}, err
 	}
-	cp, err := s.reconciler.Reconcile(ctx, id, head.Seq)
+	cp, err := s.reconcile(ctx, id, head.Seq)
 	for wait := firstWait; err != nil && wait <= lastWait && pause.For(ctx, wait); wait *= 2 {
-		cp, err = s.reconciler.Reconcile(ctx, id, head.Seq)
+		cp, err = s.reconcile(ctx, id, head.Seq)
 	}
 	if err == nil && cp.Seq == 0 {
 		err = noProgram(id)
+	}
+	return cp, err
+}
+
+// reconcile takes the state of a program whose effects find no room for what it is: that is no matter of who asks, and comes again as
+// work of a supervisor.
+func (s *Server) reconcile(ctx context.Context, id events.ProgramID, atLeast uint64) (reducer.Checkpoint, error) {
+	cp, err := s.reconciler.Reconcile(ctx, id, atLeast)
+	if errors.Is(err, effects.ErrBacklog) {
+		return cp, nil
 	}
 	return cp, err
 }

@@ -245,7 +245,8 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 }
 
 // withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this
-// process ends before, is dropped by whoever takes it, since the log does not await it.
+// process ends before, is dropped by whoever takes it, since the log does not await it. If nobody ever does it is little: at most
+// effects.MaxWaiting messages of a program in each queue of the host, until the program is deleted.
 //
 // It goes on past a host that fails, and one bound holds for all together: a watch that does not look for half a TTL is blind for a whole
 // one. All queues are of one stream, so a host that takes all the time keeps from the others nothing that they would have got.

@@ -79,7 +79,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // Reconcile is the one function that moves a program forward: it replays the log from the checkpoint on, publishes the effects
 // that the head of the log still awaits, and saves the checkpoint, which it returns. atLeast is an event that the log is known
-// to hold, 0 for none. A program that does not exist is no error and gives the empty checkpoint.
+// to hold, 0 for none. A program that does not exist is no error and gives the empty checkpoint. effects.ErrBacklog comes with the right
+// checkpoint, which is not saved: it would claim that all is published.
 func (s *Supervisor) Reconcile(ctx context.Context, id events.ProgramID, atLeast uint64) (reducer.Checkpoint, error) {
 	from, found, err := s.bus.Load(ctx, id)
 	if err != nil {
@@ -114,12 +115,11 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 			return head, s.failed(id, errors.Join(fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, atLeast), err))
 		}
 	}
-	for _, p := range pending {
-		msg := effects.Message{ProgramID: id, Seq: p.Seq, Time: p.Time, Attempt: p.Attempt, Effects: p.Effects}
-		if err := s.bus.PublishEffects(ctx, msg); err != nil {
-			return head, s.failed(id, err)
+	if err := s.publish(ctx, id, pending); err != nil {
+		if errors.Is(err, effects.ErrBacklog) { // Of a host that is gone nobody takes any, until that is known.
+			s.checkHost(ctx, head.State)
 		}
-		s.metrics.published.Inc()
+		return head, s.failed(id, err)
 	}
 	if head.Seq == from.Seq && !replace {
 		return head, nil
@@ -129,6 +129,23 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	}
 	s.checkHost(ctx, head.State)
 	return head, nil
+}
+
+// publish goes on past a queue that has no room: what is for another, a stop above all, must not wait for it.
+func (s *Supervisor) publish(ctx context.Context, id events.ProgramID, pending []reducer.Pending) error {
+	var backlog error
+	for _, p := range pending {
+		err := s.bus.PublishEffects(ctx, effects.Message{ProgramID: id, Seq: p.Seq, Time: p.Time, Attempt: p.Attempt, Effects: p.Effects})
+		switch {
+		case err == nil:
+			s.metrics.published.Inc()
+		case errors.Is(err, effects.ErrBacklog):
+			backlog = err
+		default:
+			return err
+		}
+	}
+	return backlog
 }
 
 // checkHost finds a program that has just come to wait for a host which is lost. Where it cannot, the watch itself finds it later.

@@ -252,6 +252,140 @@ func TestNothingIsSavedBeforeAllIsPublished(t *testing.T) {
 	want(t, "once it works", b.taken(), "publish 6 h1-build EnsureProgramFolders+BuildRuntime; publish 7 h1-run StopRuntime; save 7 Building")
 }
 
+// backlog makes a program whose builds no host takes, as many as may wait, and which is to be built once more.
+func backlog(t *testing.T, s *supervisor.Supervisor, b *bustest.Memory) events.ProgramID {
+	t.Helper()
+	id := program(t, b, 1)
+	for range effects.MaxWaiting {
+		for _, ev := range []events.Event{events.UserStartRequested{}, events.UserStopRequested{}} {
+			add(t, b, id, ev)
+			reconcile(t, s, id, 0)
+		}
+	}
+	add(t, b, id, events.UserStartRequested{})
+	return id
+}
+
+func wantSaved(t *testing.T, b *bustest.Memory, id events.ProgramID, want reducer.State) {
+	t.Helper()
+	if cp, found, err := b.Load(t.Context(), id); err != nil || !found || cp.State.State != want {
+		t.Errorf("the read model says %s (%v, %v), want %s", cp.State.State, found, err, want)
+	}
+}
+
+// What there is no room for is not taken for published, and a stop needs no room.
+func TestReconcileOfABacklog(t *testing.T) {
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	id := backlog(t, s, b.Memory)
+	for range 2 {
+		cp, err := s.Reconcile(t.Context(), id, 0)
+		if !errors.Is(err, effects.ErrBacklog) || cp.State.State != reducer.StateBuilding {
+			t.Fatalf("reconcile gives %s, %v; want Building, and ErrBacklog", cp.State.State, err)
+		}
+		wantSaved(t, b.Memory, id, reducer.StateStopped)
+	}
+	add(t, b.Memory, id, events.UserStopRequested{})
+	cp := reconcile(t, s, id, 0)
+	wantSaved(t, b.Memory, id, reducer.StateStopped)
+	if head, err := b.Head(t.Context(), id); err != nil || cp.Seq != head.Seq {
+		t.Errorf("after the stop the read model is of event %d of %d (%v)", cp.Seq, head.Seq, err)
+	}
+}
+
+// Nobody has to ask for it: the wake-up comes again until a host has taken something.
+func TestSupervisorGoesOnOnceABacklogHasRoom(t *testing.T) {
+	b := newRecorder()
+	id := backlog(t, newSupervisor(t, b, "s1"), b.Memory)
+	refused := make(chan struct{}, 3)
+	b.fail = func(op string, _ events.ProgramID) error {
+		if op == "publish" && len(refused) < cap(refused) {
+			refused <- struct{}{}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	s := newSupervisor(t, b, "s2")
+	group.Go(func() { _ = s.Run(ctx) })
+	late := time.After(deadline)
+	for range 3 {
+		select {
+		case <-refused:
+		case <-late:
+			t.Fatal("the supervisor does not try again")
+		}
+	}
+	wantSaved(t, b.Memory, id, reducer.StateStopped)
+	d, found := b.TakeEffects("", events.ClassBuild)
+	if !found {
+		t.Fatal("no build waits")
+	}
+	d.Ack()
+	end := time.Now().Add(deadline)
+	tick := time.Tick(5 * time.Millisecond)
+	for saved := func() reducer.State { cp, _, _ := b.Load(ctx, id); return cp.State.State }; saved() != reducer.StateBuilding; <-tick {
+		if time.Now().After(end) {
+			t.Fatalf("the read model says %s still", saved())
+		}
+	}
+}
+
+// A stop must not wait for room in the queue of builds.
+func TestReconcileGoesOnPastAFullQueue(t *testing.T) {
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	start, stop := events.UserStartRequested{}, events.UserStopRequested{}
+	id := program(t, b.Memory, 1, append(life(1)[:3], stop, start, life(1)[3])...) // A build and an orphan's stop are due.
+	full := true
+	b.fail = func(op string, _ events.ProgramID) error {
+		if op != "publish" || !full {
+			return nil
+		}
+		full = false
+		return effects.ErrBacklog
+	}
+	if _, err := s.Reconcile(t.Context(), id, 7); !errors.Is(err, effects.ErrBacklog) {
+		t.Errorf("reconcile: %v, want ErrBacklog", err)
+	}
+	want(t, "with a full queue", b.taken(), "publish fails; publish 7 h1-run StopRuntime")
+}
+
+// Nobody takes the effects of a host that is lost, and no checkpoint says yet that the program is to go there.
+func TestReconcileOfABacklogFindsALostHost(t *testing.T) {
+	const ttl = 30 * time.Second
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	now := time.Now()
+	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), now)
+	for range 4 { // It is blind for a TTL.
+		if _, err := watch.Look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(ttl / 3)
+	}
+	s.UseHosts(watch, func() time.Time { return now })
+	stopped := events.StopFinished{Origin: events.Origin{HostID: "h1", Attempt: 1}, ContainerID: "c1", Success: true}
+	id := program(t, b.Memory, 1, append(life(1), events.UserStopRequested{}, stopped)...)
+	for range effects.MaxWaiting {
+		if err := b.PublishTrigger(t.Context(), events.EffectsSubject("h1", events.ClassBuild, id), id, 7, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(t, b.Memory, id, events.UserStartRequested{})
+	if _, err := s.Reconcile(t.Context(), id, 8); !errors.Is(err, effects.ErrBacklog) {
+		t.Fatalf("reconcile: %v, want ErrBacklog", err)
+	}
+	if n := b.WaitingFor("h1"); n != 0 {
+		t.Errorf("%d messages wait for the lost host still", n)
+	}
+	b.taken()
+	reconcile(t, s, id, 9)
+	want(t, "once the host is known to be lost", b.taken(), "publish 9 any-build EnsureProgramFolders+BuildRuntime; save 9 Building")
+}
+
 func TestCrashBetweenPublishAndSavePublishesTheSameKey(t *testing.T) {
 	b := newRecorder()
 	id := program(t, b.Memory, 1, events.UserStartRequested{})
