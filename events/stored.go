@@ -14,6 +14,10 @@ var ErrNoSource = errors.New("the source was never uploaded, or was removed")
 // ErrLogFull says that the log of a program holds as many events of a type as it may: none of that type is ever stored again.
 var ErrLogFull = errors.New("the log of the program holds as many events of this type as it may")
 
+// ErrNoLeader says that nobody can say just now how far the log of a program goes: its leader is being elected, or does not answer.
+// Whoever asked tries again; it never means that the program is gone.
+var ErrNoLeader = errors.New("the leader of the log does not answer")
+
 // How the server answers what ErrLogFull says. The code alone says only that it did not store the event.
 const (
 	LogFullCode = 10077

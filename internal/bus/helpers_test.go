@@ -138,10 +138,11 @@ func each(t *testing.T, n int, fn func(i int) error) {
 	}
 }
 
-// unsynced returns a bus on a server that leaves syncing to the operating system, for tests that store much.
-func unsynced(t *testing.T) (*bus.Bus, *nats.Conn) {
+// serve starts a server of its own on a free port. It leaves syncing to the operating system.
+func serve(t *testing.T, o server.Options) *server.Server {
 	t.Helper()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", -1, true, true
+	srv, err := server.NewServer(&o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,12 +151,25 @@ func unsynced(t *testing.T) (*bus.Bus, *nats.Conn) {
 	if !srv.ReadyForConnections(deadline) {
 		t.Fatal("the server does not accept connections")
 	}
+	return srv
+}
+
+// dial returns a connection to this server and no other.
+func dial(t *testing.T, srv *server.Server) *nats.Conn {
+	t.Helper()
 	closed := make(chan struct{})
-	nc, err := nats.Connect(srv.ClientURL(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	nc, err := nats.Connect(srv.ClientURL(), nats.IgnoreDiscoveredServers(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close(); <-closed })
+	return nc
+}
+
+// unsynced returns a bus on a server that leaves syncing to the operating system, for tests that store much.
+func unsynced(t *testing.T) (*bus.Bus, *nats.Conn) {
+	t.Helper()
+	nc := dial(t, serve(t, server.Options{JetStream: true, StoreDir: t.TempDir()}))
 	b, err := bus.New(nc, natstest.Log(t), bus.Options{})
 	if err == nil {
 		err = b.Provision(t.Context())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,10 +21,10 @@ type Layout interface {
 	MakeRoom(ctx context.Context, id events.ProgramID) error
 	// Exists reports whether there is a log of the program, by the word of the server's meta layer.
 	Exists(ctx context.Context, id events.ProgramID) (bool, error)
-	// Head says how far the log of the program goes, by the word of its leader, or of any member while
-	// there is none, which may lag; events.ErrNoProgram says that there is no log.
+	// Head says how far the log of the program goes, by the word of its leader; events.ErrNoProgram says that there is no log,
+	// events.ErrNoLeader that nobody can say now.
 	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
-	// Heads lists all programs and how far their logs go.
+	// Heads lists all programs and how far their logs go. While a leader is elected, that of its log may come from a copy that lags.
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
 	// Programs lists the programs of a user, by the word of the server's meta layer.
 	Programs(ctx context.Context, user events.UserID) ([]events.ProgramID, error)
@@ -60,7 +61,7 @@ func (l perProgram) MakeRoom(ctx context.Context, id events.ProgramID) error {
 }
 
 func (l perProgram) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
-	_, err := l.Head(ctx, id)
+	_, err := l.look(ctx, id)
 	if errors.Is(err, events.ErrNoProgram) {
 		return false, nil
 	}
@@ -68,14 +69,38 @@ func (l perProgram) Exists(ctx context.Context, id events.ProgramID) (bool, erro
 }
 
 func (l perProgram) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
-	stream, err := l.js.Stream(ctx, l.Stream(id))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return events.Head{}, fmt.Errorf("look up stream %s: %w", l.Stream(id), events.ErrNoProgram)
+	info, err := l.look(ctx, id)
+	if err == nil && !fromLeader(info.Cluster) {
+		err = fmt.Errorf("look up stream %s: %w", l.Stream(id), events.ErrNoLeader)
 	}
 	if err != nil {
-		return events.Head{}, fmt.Errorf("look up stream %s: %w", l.Stream(id), err)
+		return events.Head{}, err
 	}
-	return headOf(id, stream.CachedInfo()), nil
+	return headOf(id, info), nil
+}
+
+// look asks for the stream of a program, for a short time only: a leader that is silent must not hold up whoever asks.
+func (l perProgram) look(ctx context.Context, id events.ProgramID) (*jetstream.StreamInfo, error) {
+	asking, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	stream, err := l.js.Stream(asking, l.Stream(id))
+	switch {
+	case err == nil:
+		return stream.CachedInfo(), nil
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		err = events.ErrNoProgram
+	case asking.Err() != nil && ctx.Err() == nil:
+		err = fmt.Errorf("%w: %w", events.ErrNoLeader, err)
+	}
+	return nil, fmt.Errorf("look up stream %s: %w", l.Stream(id), err)
+}
+
+// fromLeader reports whether it was the leader that answered. A server answers for a stream when it leads it, and otherwise only when it
+// knows of no leader, which it then names none, or when the group is so new that the one that is preferred answers before it leads. A
+// server never lists itself beside the leader that it names, so a leader in the list is another than the one that answered. A stream
+// that has no copies, on a single server or in a cluster, is led by the server that has it.
+func fromLeader(c *jetstream.ClusterInfo) bool {
+	return c == nil || c.Leader != "" && !slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == c.Leader })
 }
 
 func headOf(id events.ProgramID, info *jetstream.StreamInfo) events.Head {

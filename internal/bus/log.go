@@ -80,12 +80,12 @@ func (b *Bus) Exists(ctx context.Context, id events.ProgramID) (bool, error) {
 }
 
 // Head says how far the log of a program goes, by the word of its leader; other reads may be answered by a copy that lags. A program
-// without a log is events.ErrNoProgram.
+// without a log is events.ErrNoProgram, one whose leader cannot be asked now is events.ErrNoLeader.
 func (b *Bus) Head(ctx context.Context, id events.ProgramID) (events.Head, error) {
 	return b.layout.Head(ctx, id)
 }
 
-// Heads lists all programs and how far their logs go.
+// Heads lists all programs and how far their logs go. While a leader is elected, that of its log may come from a copy that lags.
 func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
 
 // Remove deletes a program: its log, its effects that wait, its output, its checkpoint, and its source where no other program of the user
