@@ -18,6 +18,9 @@ var ErrLogFull = errors.New("the log of the program holds as many events of this
 // Whoever asked tries again; it never means that the program is gone.
 var ErrNoLeader = errors.New("the leader of the log does not answer")
 
+// ErrBehind says that a read returned less of a log than is known to exist, as a copy that lags may do. The next read may do better.
+var ErrBehind = errors.New("the log that was read ends before an event that is known to be in it")
+
 // How the server answers what ErrLogFull says. The code alone says only that it did not store the event.
 const (
 	LogFullCode = 10077

@@ -151,25 +151,28 @@ func (s *Server) get(ctx context.Context, user events.UserID, req wire.ProgramRe
 	return wire.GetReply{Checkpoint: cp, Since: since, Waiting: waiting}, nil
 }
 
-// newest returns the state of a program as far as its log goes by the word of its leader, or of any member while one is elected. A copy that lags is read again: the user may
-// have published a moment ago what it does not have yet.
+// newest returns the state of a program as far as its log goes by the word of its leader.
 func (s *Server) newest(ctx context.Context, user events.UserID, id events.ProgramID) (reducer.Checkpoint, error) {
 	if err := ownProgram(user, id); err != nil {
 		return reducer.Checkpoint{}, err
 	}
-	head, err := s.bus.Head(ctx, id)
-	if errors.Is(err, events.ErrNoProgram) {
+	cp, err := s.toHead(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) || err == nil && cp.Seq == 0 {
 		err = noProgram(id)
 	}
+	return cp, err
+}
+
+// toHead reconciles a program as far as its log goes by the word of its leader. A copy that lags is read again: the user may have
+// published a moment ago what it does not have yet. All other failures are for the user to try again after; the workers are few.
+func (s *Server) toHead(ctx context.Context, id events.ProgramID) (reducer.Checkpoint, error) {
+	head, err := s.bus.Head(ctx, id)
 	if err != nil {
 		return reducer.Checkpoint{}, err
 	}
 	cp, err := s.reconcile(ctx, id, head.Seq)
-	for wait := firstWait; err != nil && wait <= lastWait && pause.For(ctx, wait); wait *= 2 {
+	for wait := firstWait; errors.Is(err, events.ErrBehind) && wait <= lastWait && pause.For(ctx, wait); wait *= 2 {
 		cp, err = s.reconcile(ctx, id, head.Seq)
-	}
-	if err == nil && cp.Seq == 0 {
-		err = noProgram(id)
 	}
 	return cp, err
 }

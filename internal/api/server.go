@@ -276,6 +276,8 @@ func asFault(err error) *fault {
 		return f
 	case errors.Is(err, events.ErrNoProgram):
 		return &fault{wire.CodeNotFound, "there is no such program", err}
+	case errors.Is(err, events.ErrNoLeader), errors.Is(err, events.ErrBehind):
+		return &fault{wire.CodeInternal, "how far the log of the program goes cannot be said just now; try again in a moment", err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &fault{wire.CodeInternal, "Hersh did not get it done in time; try again", err}
 	}

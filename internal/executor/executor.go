@@ -24,8 +24,6 @@ const (
 )
 
 var (
-	// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
-	errBehind = errors.New("the log that was read ends before an event that is known to be in it")
 	// errNotDone says that the host could not try an effect to its end; it comes again.
 	errNotDone = errors.New("the host could not run it to its end")
 	// errAway says that this host must compare before it takes work: it may have been lost meanwhile, and its programs be elsewhere.
@@ -154,7 +152,7 @@ func (e *Executor) Run(ctx context.Context) error {
 // again; one that wraps effects.ErrElsewhere, that it is for another host. Running it twice ends in the same place.
 func (e *Executor) Handle(ctx context.Context, id events.ProgramID, seq uint64) error {
 	err := e.handle(ctx, id, seq)
-	if errors.Is(err, errBehind) {
+	if errors.Is(err, events.ErrBehind) {
 		err = e.whyBehind(ctx, id, seq, err)
 	}
 	return e.failed(id, seq, err)
@@ -206,7 +204,7 @@ func (e *Executor) handle(ctx context.Context, id events.ProgramID, seq uint64) 
 }
 
 // derive returns the state of a program, and what the transition at seq decided, by the program's log, as far as its head still awaits
-// it here. A log that was read to less than seq is errBehind.
+// it here. A log that was read to less than seq is events.ErrBehind.
 func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) (reducer.ProgramState, reducer.Pending, error) {
 	head, outstanding, err := e.replay(ctx, id)
 	if errors.Is(err, events.ErrNoProgram) {
@@ -216,7 +214,7 @@ func (e *Executor) derive(ctx context.Context, id events.ProgramID, seq uint64) 
 		return head.State, reducer.Pending{}, err
 	}
 	if head.Seq < seq {
-		return head.State, reducer.Pending{}, fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, seq)
+		return head.State, reducer.Pending{}, fmt.Errorf("%w (read to %d, expected %d)", events.ErrBehind, head.Seq, seq)
 	}
 	pending, found := outstanding.At(seq)
 	if !found || pending.HostID != "" && pending.HostID != e.id {

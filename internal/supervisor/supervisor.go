@@ -22,12 +22,8 @@ const (
 	sweepLease  = "sweep"
 )
 
-var (
-	// errBehind says that a read returned less of a log than is known to exist, as a replica that lags may do.
-	errBehind = errors.New("the log that was read ends before an event that is known to be in it")
-	// errOtherLog says that a checkpoint was not made of the log that was read.
-	errOtherLog = errors.New("the checkpoint is not of this log")
-)
+// errOtherLog says that a checkpoint was not made of the log that was read.
+var errOtherLog = errors.New("the checkpoint is not of this log")
 
 // Bus is what a supervisor needs of the bus; package bus documents the methods.
 type Bus interface {
@@ -79,8 +75,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // Reconcile is the one function that moves a program forward: it replays the log from the checkpoint on, publishes the effects
 // that the head of the log still awaits, and saves the checkpoint, which it returns. atLeast is an event that the log is known
-// to hold, 0 for none. A program that does not exist is no error and gives the empty checkpoint. effects.ErrBacklog comes with the right
-// checkpoint, which is not saved: it would claim that all is published.
+// to hold, 0 for none; where less of it was read, that is events.ErrBehind. A program that does not exist is no error and gives the
+// empty checkpoint. effects.ErrBacklog comes with the right checkpoint, which is not saved: it would claim that all is published.
 func (s *Supervisor) Reconcile(ctx context.Context, id events.ProgramID, atLeast uint64) (reducer.Checkpoint, error) {
 	from, found, err := s.bus.Load(ctx, id)
 	if err != nil {
@@ -111,8 +107,12 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 		return from, s.failed(id, err)
 	case head.Seq < atLeast:
 		// Whoever published an event may have made up the sequence that its wake-up names; the leader knows better.
-		if leader, err := s.bus.Head(ctx, id); err != nil || head.Seq < leader.Seq {
-			return head, s.failed(id, errors.Join(fmt.Errorf("%w (read to %d, expected %d)", errBehind, head.Seq, atLeast), err))
+		leader, err := s.bus.Head(ctx, id)
+		if err == nil && head.Seq < leader.Seq {
+			err = events.ErrBehind
+		}
+		if err != nil {
+			return head, s.failed(id, fmt.Errorf("%w (read to %d, expected %d)", err, head.Seq, atLeast))
 		}
 	}
 	if err := s.publish(ctx, id, pending); err != nil {
@@ -185,7 +185,7 @@ func (s *Supervisor) replay(ctx context.Context, from reducer.Checkpoint) (reduc
 		s.note(step)
 	}
 	if !known {
-		return at, nil, fmt.Errorf("%w (the checkpoint is of event %d)", errBehind, from.Seq)
+		return at, nil, fmt.Errorf("%w (the checkpoint is of event %d)", events.ErrBehind, from.Seq)
 	}
 	return at, outstanding.All(), nil
 }

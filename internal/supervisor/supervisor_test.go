@@ -430,13 +430,39 @@ func TestReadThatEndsTooEarlyIsAnError(t *testing.T) {
 	s := newSupervisor(t, b, "s1")
 	id := program(t, b.Memory, 1, life(1)...)
 	b.hide = func(events.ProgramID) uint64 { return 4 }
-	if _, err := s.Reconcile(t.Context(), id, 5); err == nil || !strings.Contains(err.Error(), "read to 3, expected 5") {
+	if _, err := s.Reconcile(t.Context(), id, 5); !errors.Is(err, events.ErrBehind) || !strings.Contains(err.Error(), "read to 3, expected 5") {
 		t.Errorf("reconcile of a log that lags: %v", err)
 	}
 	want(t, "with a log that lags", b.taken(), "")
 	b.hide = nil
 	reconcile(t, s, id, 5)
 	want(t, "once it is there", b.taken(), "save 5 Ready")
+}
+
+// leaderless is a bus whose lists lack the programs, and whose leaders are being elected.
+type leaderless struct{ noHeads }
+
+func (leaderless) Head(context.Context, events.ProgramID) (events.Head, error) {
+	return events.Head{}, events.ErrNoLeader
+}
+
+// While nobody can say how far a log goes, nothing is concluded: neither that a read is all there is, nor that a program is gone.
+func TestNothingIsConcludedWithoutALeader(t *testing.T) {
+	b := newRecorder()
+	id := program(t, b.Memory, 1, life(1)...)
+	reconcile(t, newSupervisor(t, b, "s1"), id, 5)
+	b.taken()
+	s := newSupervisor(t, leaderless{noHeads{b}}, "s2")
+	if _, err := s.Reconcile(t.Context(), id, 6); !errors.Is(err, events.ErrNoLeader) || errors.Is(err, events.ErrBehind) {
+		t.Errorf("reconcile: %v, want ErrNoLeader", err)
+	}
+	if _, err := s.Sweep(t.Context()); !errors.Is(err, events.ErrNoLeader) {
+		t.Errorf("sweep: %v, want ErrNoLeader", err)
+	}
+	want(t, "without a leader", b.taken(), "")
+	if _, found, err := b.Load(t.Context(), id); !found || err != nil {
+		t.Errorf("its checkpoint is there: %t, %v", found, err)
+	}
 }
 
 func TestFailingBusIsAnErrorAndSavesNothing(t *testing.T) {
