@@ -33,7 +33,13 @@ func (b *Bus) DrainWait(d time.Duration) { b.timing.drainWait = d }
 
 // BeginRemove is as much of Remove as is done when it fails right after the log is gone.
 func (b *Bus) BeginRemove(ctx context.Context, id events.ProgramID) error {
-	return errors.Join(b.noteDeletion(ctx, id), b.layout.Remove(ctx, id))
+	return errors.Join(b.FailRemove(ctx, id), b.layout.Remove(ctx, id))
+}
+
+// FailRemove is as much of Remove as is done when it fails to remove the log.
+func (b *Bus) FailRemove(ctx context.Context, id events.ProgramID) error {
+	_, err := b.noteDeletion(ctx, id)
+	return err
 }
 
 // LoseLog is what a server does that loses the log of a program.

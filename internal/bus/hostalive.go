@@ -14,16 +14,21 @@ import (
 // HostAlive reports whether a host's heartbeat is there, by the word of the bucket's leader. Other reads, Hosts too, may be answered
 // by a copy that lags behind.
 func (b *Bus) HostAlive(ctx context.Context, host events.HostID) (bool, error) {
-	const bucket = events.BucketHosts
-	stored, err := b.getStored(ctx, "KV_"+bucket, map[string]any{"last_by_subj": "$KV." + bucket + "." + string(host)})
-	var refused *jetstream.APIError
-	switch {
-	case errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return false, nil
-	case err != nil:
+	_, alive, err := b.valueByLeader(ctx, events.BucketHosts, string(host))
+	if err != nil {
 		return false, fmt.Errorf("look up host %s: %w", host, err)
 	}
-	return !isDeleted(stored.Header), nil
+	return alive, nil
+}
+
+// valueByLeader asks the leader of a bucket for the value of a key, and reports whether there is one.
+func (b *Bus) valueByLeader(ctx context.Context, bucket, key string) (storedMessage, bool, error) {
+	stored, err := b.getStored(ctx, "KV_"+bucket, map[string]any{"last_by_subj": "$KV." + bucket + "." + key})
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+		return storedMessage{}, false, nil
+	}
+	return stored, err == nil && !isDeleted(stored.Header), err
 }
 
 // isDeleted reports whether the raw headers of a value say that its key was deleted, or has expired.

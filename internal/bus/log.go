@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,6 +18,9 @@ import (
 // Create makes the log of a program and publishes its first event. Doing it again changes nothing.
 func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.ProgramCreated) error {
 	if err := b.layout.MakeRoom(ctx, id); err != nil {
+		return fmt.Errorf("create program %s: %w", id, err)
+	}
+	if err := b.takeBackDeletion(ctx, id); err != nil {
 		return fmt.Errorf("create program %s: %w", id, err)
 	}
 	// A header that expects the stream to be empty would be republished with the event and keep its wake-up out of
@@ -89,19 +93,22 @@ func (b *Bus) Head(ctx context.Context, id events.ProgramID) (events.Head, error
 func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return b.layout.Heads(ctx) }
 
 // Remove deletes a program: its log, its effects that wait, its output, its checkpoint, and its source where no other program of the user
-// has the same. What it was is not to be had again. A program that is created of the same source in the same moment may lose it; its build says so.
+// has the same. What it was is not to be had again. A program that is created in the same moment of the source as it was uploaded before
+// may lose it.
 func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
-	if err := b.noteDeletion(ctx, id); err != nil {
+	at, err := b.noteDeletion(ctx, id)
+	if err != nil {
 		return fmt.Errorf("note that program %s is deleted: %w", id, err)
 	}
 	if err := b.layout.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove program %s: %w", id, err)
 	}
-	return b.removeRest(ctx, id)
+	return b.removeRest(ctx, id, at)
 }
 
-// removeRest removes what a program leaves whose log is gone. The checkpoint goes last: where something fails, the sweep finds it.
-func (b *Bus) removeRest(ctx context.Context, id events.ProgramID) error {
+// removeRest removes what a program leaves whose log is gone, and that was deleted at a time. The checkpoint goes last: where something
+// fails, the sweep finds it.
+func (b *Bus) removeRest(ctx context.Context, id events.ProgramID, deleted time.Time) error {
 	if _, err := b.withdraw(ctx, events.ProgramEffects(id), func(string) uint64 { return math.MaxUint64 }); err != nil {
 		return fmt.Errorf("remove effects of program %s: %w", id, err)
 	}
@@ -112,7 +119,7 @@ func (b *Bus) removeRest(ctx context.Context, id events.ProgramID) error {
 	if err != nil {
 		return fmt.Errorf("remove output of program %s: %w", id, err)
 	}
-	if err := b.dropSource(ctx, id); err != nil {
+	if err := b.dropSource(ctx, id, deleted); err != nil {
 		return fmt.Errorf("remove source of program %s: %w", id, err)
 	}
 	return b.purgeCheckpoint(ctx, id)

@@ -375,6 +375,78 @@ func TestDropCheckpointFinishesARemoval(t *testing.T) {
 	}
 }
 
+// A source that is uploaded after the deletion is that of a program which is about to be created, when the sweep comes upon a checkpoint
+// that was saved last of all.
+func TestDropCheckpointKeepsASourceThatIsNew(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	id, digest := create(t, b, 1), bustest.Digest(1)
+	late := reducer.NewCheckpoint(id)
+	late.Seq = 1
+	for _, what := range []func() error{
+		func() error { return b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")) },
+		func() error { return b.Remove(t.Context(), id) },
+		func() error { return b.Save(t.Context(), late, false) },
+		func() error { return b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")) },
+		func() error { return b.DropCheckpoint(t.Context(), id) },
+	} {
+		if err := what(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := b.HasSource(t.Context(), "alice", digest); err != nil || !found {
+		t.Errorf("the source that was uploaded again is there: %t, %v", found, err)
+	}
+}
+
+// A program that lived on after its deletion is not taken for deleted when its log is lost: nothing else goes with it, here or on hosts.
+func TestALogLostAfterAnEarlierDeletion(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	for n, before := range map[int]func(context.Context, events.ProgramID) error{
+		1: b.FailRemove,
+		2: func(ctx context.Context, id events.ProgramID) error {
+			_, first := bustest.NewProgram("alice", 2)
+			return errors.Join(b.Remove(ctx, id), b.Create(ctx, id, first))
+		},
+	} {
+		id, digest := create(t, b, n), bustest.Digest(n)
+		if err := before(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
+			t.Fatal(err)
+		}
+		head, err := b.Head(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cp := reducer.NewCheckpoint(id)
+		cp.Seq, cp.Time = head.Seq, head.Time
+		err = errors.Join(
+			b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")),
+			b.ShipLog(t.Context(), id, events.LogStdout, string(id), []byte("printed")),
+			b.Save(t.Context(), cp, true),
+			b.LoseLog(t.Context(), id), b.DropCheckpoint(t.Context(), id),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := b.HasSource(t.Context(), "alice", digest); err != nil || !found {
+			t.Errorf("program %d: its source is there: %t, %v", n, found, err)
+		}
+		if got := output(t, b, id, "*", 0); got != "stdout:printed" {
+			t.Errorf("program %d: what it printed is %q", n, got)
+		}
+		if _, found, err := b.Load(t.Context(), id); err != nil || found {
+			t.Errorf("program %d: its checkpoint is there: %t, %v", n, found, err)
+		}
+	}
+	for id, err := range b.Deletions(t.Context()) {
+		t.Errorf("hosts are told that %s was deleted (%v)", id, err)
+	}
+}
+
 // The source of a program goes with the last program of its user that has it; that the program was deleted is remembered.
 func TestRemoveDropsTheLastSource(t *testing.T) {
 	t.Parallel()

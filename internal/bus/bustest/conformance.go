@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -709,4 +711,21 @@ func testRemove(t *testing.T, s System) {
 	wantNext(t, stops, other, 1)
 	builds, _ := listen(t, effectsOf(s.Bus, "h2", events.ClassBuild), done)
 	wantNext(t, builds, other, 2)
+	wantDeletions(t, s.Bus, id)
+	create(t, s.Bus, 1) // A program that is created again is not one that was deleted, whatever becomes of its log.
+	wantDeletions(t, s.Bus)
+}
+
+func wantDeletions(t *testing.T, b Bus, want ...events.ProgramID) {
+	t.Helper()
+	deleted := map[events.ProgramID]bool{}
+	for id, err := range b.Deletions(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		deleted[id] = true
+	}
+	if got := slices.Sorted(maps.Keys(deleted)); !slices.Equal(got, want) {
+		t.Errorf("remembered as deleted are %v, want %v", got, want)
+	}
 }

@@ -126,6 +126,7 @@ func (m *Memory) Create(ctx context.Context, id events.ProgramID, first events.P
 		at, _ := slices.BinarySearch(m.ids, id)
 		m.ids = slices.Insert(m.ids, at, id)
 	}
+	m.deleted = slices.DeleteFunc(m.deleted, func(other events.ProgramID) bool { return other == id })
 	m.mu.Unlock()
 	_, err := m.Append(ctx, id, first, string(id)+"/created")
 	return err
