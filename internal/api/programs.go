@@ -24,7 +24,8 @@ const (
 	lastWait  = 800 * time.Millisecond
 )
 
-// create makes a program from a source that is there. Repeating it with the same ID and content changes nothing.
+// create makes a program from a source that is there. Repeating it with the same ID and content changes nothing, and asks for the source
+// again.
 func (s *Server) create(ctx context.Context, user events.UserID, req wire.CreateRequest) (wire.CreateReply, error) {
 	first, err := firstEvent(req)
 	if err != nil {
@@ -40,30 +41,45 @@ func (s *Server) create(ctx context.Context, user events.UserID, req wire.Create
 		return wire.CreateReply{}, fail(wire.CodeBadRequest, "program ID %s is not one of build %s", id, first.BuildID)
 	}
 	reply := wire.CreateReply{ProgramID: id, BuildID: first.BuildID}
+	done := false
 	if req.ProgramID != "" {
-		done, err := s.createdBefore(ctx, id, first)
-		if done || err != nil {
+		if done, err = s.createdBefore(ctx, id, first); err != nil {
+			return reply, err
+		}
+	}
+	if !done {
+		if err := s.createNow(ctx, user, id, first); err != nil {
 			return reply, err
 		}
 	}
 	found, err := s.bus.HasSource(ctx, user, req.SourceDigest)
+	if err == nil && !found {
+		err = fail(wire.CodeConflict, "program %s is there, but its source %s went with another program that was deleted; upload the source again, or delete this program", id, first.BuildID)
+	}
+	return reply, err
+}
+
+// createNow makes a program that is not there yet. Whoever deletes the last other program of its source may not see this one in time, and
+// remove the source; the program then stays, for another upload makes it whole.
+func (s *Server) createNow(ctx context.Context, user events.UserID, id events.ProgramID, first events.ProgramCreated) error {
+	found, err := s.bus.HasSource(ctx, user, first.SourceDigest)
 	if err != nil {
-		return reply, err
+		return err
 	}
 	if !found {
-		return reply, fail(wire.CodeConflict, "source %s is not there; upload it first", first.BuildID)
+		return fail(wire.CodeConflict, "source %s is not there; upload it first", first.BuildID)
 	}
 	if err := s.roomForProgram(ctx, user); err != nil {
-		return reply, err
+		return err
 	}
 	if err := s.bus.Create(ctx, id, first); err != nil {
-		return reply, err
+		return err
 	}
 	// So that the program is in the next list; where that fails, its wake-up does the same in a moment.
 	if _, err := s.reconciler.Reconcile(ctx, id, 1); err != nil {
 		s.log.Warn("a new program is not in the read model yet", "program", id, "error", err)
 	}
-	return reply, nil
+	return nil
 }
 
 func firstEvent(req wire.CreateRequest) (events.ProgramCreated, error) {
@@ -82,9 +98,12 @@ func firstEvent(req wire.CreateRequest) (events.ProgramCreated, error) {
 
 // createdBefore reports whether an earlier request made this very program. Another one under the same ID is a conflict.
 func (s *Server) createdBefore(ctx context.Context, id events.ProgramID, first events.ProgramCreated) (bool, error) {
-	cp, err := s.reconcile(ctx, id, 0)
-	if err != nil || cp.State.SourceDigest == "" {
-		return false, err // Not there, or its first event was never stored: create goes on from there.
+	cp, err := s.toHead(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) || err == nil && cp.State.SourceDigest == "" {
+		return false, nil // Not there, or its first event was never stored: create goes on from there.
+	}
+	if err != nil {
+		return false, err
 	}
 	if cp.State.SourceDigest != first.SourceDigest || cp.State.Limits != first.Limits {
 		return false, fail(wire.CodeConflict, "program %s exists already, with another source or other limits", id)
