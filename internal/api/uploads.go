@@ -63,7 +63,8 @@ func (s *Server) uploadChunk(ctx context.Context, user events.UserID, req wire.U
 	return wire.UploadChunkReply{Next: end}, s.bus.StageChunk(ctx, user, req.Upload, req.Offset, req.Data)
 }
 
-// uploadCommit verifies an upload and makes it a source. Doing it again changes nothing.
+// uploadCommit verifies an upload and makes it a source. Doing it again changes nothing, also while the first time is still under way:
+// where the other one was faster, and took the chunks away, the source is there.
 func (s *Server) uploadCommit(ctx context.Context, user events.UserID, req wire.UploadCommitRequest) (wire.UploadCommitReply, error) {
 	if err := checkUpload(req.Upload); err != nil {
 		return wire.UploadCommitReply{}, err
@@ -76,31 +77,46 @@ func (s *Server) uploadCommit(ctx context.Context, user events.UserID, req wire.
 	if found, err := s.bus.HasSource(ctx, user, req.SourceDigest); err != nil || found {
 		return reply, err
 	}
-	hash := sha256.New()
-	size, err := s.bus.CopyUpload(ctx, hash, user, req.Upload)
-	switch {
-	case errors.Is(err, bus.ErrIncomplete):
-		return reply, fail(wire.CodeConflict, "the upload lacks a part; send it again from the start")
-	case err != nil:
-		return reply, err
-	case hex.EncodeToString(hash.Sum(nil)) != string(req.SourceDigest):
-		return reply, fail(wire.CodeConflict, "what was uploaded, %d bytes, does not have the digest %s", size, req.SourceDigest)
-	}
-	if err := s.roomForSource(ctx, user, size); err != nil {
-		return reply, err
-	}
-	if err := s.storeUpload(ctx, user, req); err != nil {
-		return reply, err
+	if err := s.commit(ctx, user, req); err != nil {
+		if found, lookupErr := s.bus.HasSource(ctx, user, req.SourceDigest); lookupErr != nil || !found {
+			return reply, err
+		}
 	}
 	return reply, s.bus.DropUpload(ctx, user, req.Upload)
 }
 
+// commit checks an upload before it is stored, so that what is wrong takes no room among the sources.
+func (s *Server) commit(ctx context.Context, user events.UserID, req wire.UploadCommitRequest) error {
+	size, err := s.copyUpload(ctx, io.Discard, user, req)
+	if err != nil {
+		return err
+	}
+	if err := s.roomForSource(ctx, user, size); err != nil {
+		return err
+	}
+	return s.storeUpload(ctx, user, req)
+}
+
+// copyUpload writes an upload, and returns its length. Where it does not have the digest that it should have, that is an error at its end.
+func (s *Server) copyUpload(ctx context.Context, w io.Writer, user events.UserID, req wire.UploadCommitRequest) (int64, error) {
+	hash := sha256.New()
+	size, err := s.bus.CopyUpload(ctx, io.MultiWriter(hash, w), user, req.Upload)
+	switch {
+	case errors.Is(err, bus.ErrIncomplete):
+		return size, fail(wire.CodeConflict, "the upload lacks a part; send it again from the start")
+	case err == nil && hex.EncodeToString(hash.Sum(nil)) != string(req.SourceDigest):
+		return size, fail(wire.CodeConflict, "what was uploaded, %d bytes, does not have the digest %s", size, req.SourceDigest)
+	}
+	return size, err
+}
+
+// storeUpload stores an upload, and not the beginning of one whose chunks are taken away meanwhile.
 func (s *Server) storeUpload(ctx context.Context, user events.UserID, req wire.UploadCommitRequest) error {
 	read, write := io.Pipe()
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		_, err := s.bus.CopyUpload(ctx, write, user, req.Upload)
+		_, err := s.copyUpload(ctx, write, user, req)
 		_ = write.CloseWithError(err) // Of a pipe it never fails.
 	}()
 	err := s.bus.PutSource(ctx, user, req.SourceDigest, read)
