@@ -41,7 +41,7 @@ program                      | core                                             
 internal/supervisor          | core                                                           | prometheus
 internal/executor            | core                                                           | prometheus
 ── services: wiring, flags, signals
-internal/service             |                                                                | prometheus
+internal/service             |                                                                | prometheus sys
 internal/service/supervisord | any                                                            | nats prometheus
 internal/service/executord   | any                                                            | nats prometheus
 internal/api                 | core internal/supervisor internal/bus client/wire internal/pause | nats prometheus
@@ -74,6 +74,7 @@ func modules() map[string][]string {
 		"nats":           {"github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/synadia-io/orbit.go"},
 		"nats-server":    {"github.com/nats-io/nats-server/v2"},
 		"prometheus":     {"github.com/prometheus/"},
+		"sys":            {"golang.org/x/sys"},
 		"kong":           {"github.com/alecthomas/kong", "golang.org/x/term"},
 		"fuse":           {"github.com/hanwen/go-fuse/v2"},
 		"rapid":          {"pgregory.net/rapid"},

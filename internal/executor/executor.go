@@ -76,6 +76,9 @@ type Options struct {
 	Capacity   events.Capacity // What programs without a host are taken for. Those that are here start in any case.
 	Version    string          // Of Hersh, for the heartbeat.
 	FenceAfter time.Duration   // For how long the bus may take no heartbeat before all containers are ended; 0 is for ever.
+	// Uptime is the clock by which FenceAfter is measured, from any beginning. nil is one that a jump of the wall clock does not move, but
+	// that stands still while the machine is suspended.
+	Uptime func() time.Duration
 	// WithTimeout bounds a context; nil is context.WithTimeout. A simulation has a clock of its own.
 	WithTimeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 }
@@ -92,7 +95,7 @@ type Executor struct {
 	doubts  doubts
 	admit   *admission
 	started time.Time
-	// lastBeat is how long after started the last heartbeat was sent that the bus took: a jump of the wall clock changes nothing.
+	// lastBeat is when, by Uptime, the last heartbeat was sent that the bus took.
 	lastBeat atomic.Int64
 	// outages counts how often the bus was away, compared those of them after which a comparison has begun that tried every container.
 	outages, compared atomic.Uint64
@@ -103,17 +106,21 @@ func New(id events.HostID, bus Bus, host Host, opts Options, log *slog.Logger, m
 	if opts.WithTimeout == nil {
 		opts.WithTimeout = context.WithTimeout
 	}
+	started := time.Now()
+	if opts.Uptime == nil {
+		opts.Uptime = func() time.Duration { return time.Since(started) }
+	}
 	opts.BuildSlots, opts.RunSlots = max(opts.BuildSlots, 1), max(opts.RunSlots, 1)
 	return &Executor{
 		id: id, bus: bus, host: host, opts: opts, log: log.With("host", id), metrics: metrics,
-		admit: newAdmission(opts.BuildSlots, opts.Capacity, time.Now), started: time.Now(),
+		admit: newAdmission(opts.BuildSlots, opts.Capacity, time.Now), started: started,
 	}
 }
 
 // Run works until ctx ends, and returns when everything in hand is finished or handed back. Containers go on running.
 func (e *Executor) Run(ctx context.Context) error {
 	var group sync.WaitGroup
-	e.lastBeat.Store(int64(time.Since(e.started)))
+	e.lastBeat.Store(int64(e.opts.Uptime()))
 	compareNow := make(chan struct{}, 1)
 	beatNow := make(chan struct{}, 1)
 	group.Go(func() { e.beatLoop(ctx, beatNow) })
@@ -421,7 +428,7 @@ func (e *Executor) Beat(ctx context.Context) error {
 	e.admit.report(&beat)
 	sending, cancel := e.opts.WithTimeout(ctx, beatEvery)
 	defer cancel()
-	sent := time.Since(e.started)
+	sent := e.opts.Uptime()
 	err := e.bus.Beat(sending, beat)
 	if err == nil {
 		e.lastBeat.Store(int64(sent))

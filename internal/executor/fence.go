@@ -14,23 +14,31 @@ const (
 
 // fenceLoop ends the containers of this host while the bus has taken no heartbeat for too long. The host may be declared lost then,
 // and its programs be started elsewhere; where they must never run twice, they have to end here before. What starts meanwhile,
-// since its effect was in hand, ends as well.
+// since its effect was in hand, ends as well. A host that was suspended for so long may find that its next heartbeat is taken before
+// this loop looks: so it looks at the time between two heartbeats too, unless all was ended since the first of them.
 func (e *Executor) fenceLoop(ctx context.Context) {
 	if e.opts.FenceAfter <= 0 {
 		return
 	}
 	ticker := time.NewTicker(fenceEvery)
 	defer ticker.Stop()
+	settled := time.Duration(e.lastBeat.Load()) // Nothing before that is to be fenced any more.
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if away := time.Since(e.started) - time.Duration(e.lastBeat.Load()); away > e.opts.FenceAfter {
-			if err := e.fence(ctx, away); err != nil && ctx.Err() == nil {
-				e.log.Error("cannot end all programs of a host that is cut off; trying on", "error", err)
-			}
+		beat := time.Duration(e.lastBeat.Load())
+		away := max(e.opts.Uptime()-beat, beat-settled)
+		if away <= e.opts.FenceAfter {
+			settled = max(settled, beat)
+			continue
+		}
+		if err := e.fence(ctx, away); err == nil {
+			settled = e.opts.Uptime()
+		} else if ctx.Err() == nil {
+			e.log.Error("cannot end all programs of a host that is cut off; trying on", "error", err)
 		}
 	}
 }

@@ -100,6 +100,39 @@ func TestFence(t *testing.T) {
 	})
 }
 
+// A machine that was suspended for too long may be lost, though its first heartbeat is taken at once when it wakes.
+func TestFenceAfterASuspension(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t)
+		s.toReady()
+		s.saveCheckpoint()
+		began := time.Now()
+		var suspended atomic.Int64
+		uptime := func() time.Duration { return time.Since(began) + time.Duration(suspended.Load()) }
+		exec, stop := s.start(s.bus, s.host, executor.Options{FenceAfter: 10 * time.Second, Uptime: uptime})
+		defer stop()
+		time.Sleep(10500 * time.Millisecond)
+		suspended.Add(int64(6 * time.Second))
+		time.Sleep(5 * time.Second)
+		want(t, "containers after a short suspension", s.containers(), "1:runs")
+		suspended.Add(int64(time.Hour))
+		if err := exec.Beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.waitFor(reducer.StateError)
+		if state := s.state(); !strings.Contains(state.ErrorMsg, "its host was cut off from the bus for 1h0m") {
+			t.Errorf("the program is %+v", state)
+		}
+		s.id = s.program(2)
+		s.toReady()
+		s.saveCheckpoint()
+		time.Sleep(20 * time.Second)
+		if state := s.state(); state.State != reducer.StateReady || !strings.Contains(s.containers(), "1:runs") {
+			t.Errorf("what is started afterwards is %+v, among %s", state, s.containers())
+		}
+	})
+}
+
 // Without the option nothing is ended, however long the bus is away.
 func TestNoFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,7 +83,7 @@ func Start(ctx context.Context, nc *nats.Conn, o Options) (*Service, error) {
 		}
 	}
 	loop := executor.New(o.HostID, b, machine, executor.Options{
-		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Capacity: capacityOf(o.Capacity, info), FenceAfter: o.FenceAfter, Version: service.Version(),
+		BuildSlots: o.BuildSlots, RunSlots: o.RunSlots, Capacity: capacityOf(o.Capacity, info), FenceAfter: o.FenceAfter, Uptime: service.Uptime(), Version: service.Version(),
 	}, o.Log, executor.NewMetrics(o.Registry))
 	loopCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
