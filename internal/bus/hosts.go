@@ -89,7 +89,11 @@ func (o *ownBeat) store(ctx context.Context, kv jetstream.KeyValue, beat events.
 	}
 	if o.met > maxMet {
 		log.Error(twinProblem, "host", beat.HostID)
-		beat.Problem = twinProblem
+		if beat.Problem != "" {
+			beat.Problem = twinProblem + "; and besides: " + beat.Problem
+		} else {
+			beat.Problem = twinProblem
+		}
 		if data, err = json.Marshal(beat); err != nil {
 			return err
 		}

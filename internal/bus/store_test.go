@@ -246,6 +246,15 @@ func TestHeartbeatsOfTwoExecutorsWithOneID(t *testing.T) {
 	if strings.Count(problem, "another executor") != 2 {
 		t.Errorf("the heartbeats of two at once say %q, want both to say it", problem)
 	}
+	own := events.Heartbeat{HostID: "h1", Problem: "Docker does not answer"}
+	for _, b := range []*bus.Bus{third, second} {
+		if err := b.Beat(t.Context(), own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if hosts, err := all.Hosts(t.Context()); err != nil || len(hosts) != 1 || !strings.Contains(hosts[0].Problem, "another executor") || !strings.Contains(hosts[0].Problem, own.Problem) {
+		t.Errorf("a host with a trouble of its own is %+v, %v; want both", hosts, err)
+	}
 	if problem := beat(second); problem != "" {
 		t.Errorf("when the other is gone, the heartbeat says %q", problem)
 	}
