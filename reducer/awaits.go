@@ -1,6 +1,7 @@
 package reducer
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rlaaudgjs5638/hersh/effects"
@@ -40,7 +41,7 @@ type Pending struct {
 }
 
 // Outstanding follows a log and keeps what is still to be done. The zero value is that of an empty log. Its size is bounded
-// by the stops that are under way at once, since everything else is awaited by the latest transition only.
+// by the stops that are under way at once, since everything else is awaited by the latest transition only. Copies go on by themselves.
 type Outstanding struct {
 	list []Pending
 }
@@ -52,7 +53,7 @@ func (o *Outstanding) Observe(step Step) {
 	}
 	if len(step.Effects) > 0 {
 		place := step.Effects[0].Place()
-		o.list = append(o.list, Pending{Seq: step.Seq, Time: step.Time, Attempt: place.Attempt, HostID: place.HostID, Effects: step.Effects})
+		o.list = append(slices.Clip(o.list), Pending{Seq: step.Seq, Time: step.Time, Attempt: place.Attempt, HostID: place.HostID, Effects: step.Effects})
 	}
 	o.keepAwaited(step.After)
 }

@@ -1,6 +1,9 @@
 package sim
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // alone is a task whose next call may as well be made now: nobody can notice before it is done, nor do anything first that it would notice. To go
 // through all that could come before it would lead to the same worlds by more ways. It is looked for only where nothing can go wrong any more, so
@@ -75,4 +78,49 @@ func (n neighbours) aloneInExecutor(t *task) bool {
 		return !n.user
 	}
 	return op == "inspect" || op == "adopt" || strings.HasPrefix(of, "container")
+}
+
+// objects are what calls, users and faults may see or change of the world: a set.
+type objects int
+
+const (
+	theLog        objects = 1 << iota // With its wake-ups: every event brings one.
+	theCheckpoint                     // Of the program.
+	theContainers                     // And what a host is told of them.
+	everything    = theLog | theCheckpoint | theContainers
+)
+
+// touchedBy are the objects that a call sees or changes, beside those that nobody touches while the task has its turn: the queues of effects,
+// images, folders.
+func touchedBy(call string) objects {
+	op, of, _ := strings.Cut(call, " ")
+	switch {
+	case op == "read", op == "head", op == "append", op == "watch", op == "build", op == "list" && of == "heads":
+		return theLog
+	case op == "load", op == "save", op == "list" && of == "checkpoints":
+		return theCheckpoint
+	case op == "inspect", op == "adopt", strings.Contains(of, "container"):
+		return theContainers
+	case op == "publish", op == "make", op == "beat", op == "ask", op == "list" && of == "hosts":
+		return 0
+	}
+	return everything
+}
+
+// unlessPostponed leaves out, where a task has its turn and goes on with a call, the users and faults that neither see nor change what the call
+// does: coming after it they lead to the same world as before it. The first of the moves is the one of the call.
+func (w *World) unlessPostponed(all []move) []move {
+	s := w.cfg.small
+	if s.bounds.Whole || !s.bounds.Turns || len(w.late) > 0 || !slices.ContainsFunc(w.tasks, w.hasTurn) {
+		return all
+	}
+	touched := all[0].touches
+	for range all { // A restart of the server touches everything, and brings in the rest.
+		for _, m := range all {
+			if m.touches&touched != 0 {
+				touched |= m.touches
+			}
+		}
+	}
+	return slices.DeleteFunc(all, func(m move) bool { return m.touches&touched != m.touches })
 }

@@ -20,6 +20,7 @@ type late struct {
 	what string
 	of   *proc
 	on   side
+	args description // In a small world, beside what its name says.
 	do   func()
 }
 
@@ -36,6 +37,7 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 	t := w.current
 	t.next = op
 	w.pause()
+	defer func() { t.args = description{} }()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -59,12 +61,14 @@ func (w *World) call(ctx context.Context, on side, op string, id events.ProgramI
 		w.hang(ctx, on)
 		return errFault
 	case failLate:
-		w.late = append(w.late, late{what: op + " " + shortProgram(id), of: t.proc, on: on, do: func() { _ = do() }})
+		w.late = append(w.late, late{what: op + " " + shortProgram(id), of: t.proc, on: on, args: t.args, do: func() { _ = do() }})
 		w.hang(ctx, on)
 		return errFault
 	}
 	err := do()
-	w.remember(t, op, err)
+	if f == none {
+		w.remember(t, op, err)
+	}
 	switch f {
 	case crashAfter:
 		panic(crashed{})

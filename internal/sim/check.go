@@ -24,6 +24,8 @@ type truth struct {
 	at     reducer.Checkpoint
 	log    []reducer.Step
 	intent events.Type // Of the last user event that counts; "" is none.
+
+	outstanding reducer.Outstanding // At the end.
 }
 
 // truth follows the log of a program to its end and checks each step on the way.
@@ -40,6 +42,7 @@ func (w *World) truth(id events.ProgramID) *truth {
 		}
 		t.at = next
 		t.log = append(t.log, step)
+		t.outstanding.Observe(step)
 		w.checkStep(id, step)
 		if isUser(step) && step.Ignored == "" {
 			t.intent = step.Type

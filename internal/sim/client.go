@@ -57,6 +57,7 @@ func (c client) Append(ctx context.Context, id events.ProgramID, ev events.Event
 	if isLoss {
 		c.w.checkLoss(id, lost.HostID)
 	}
+	c.w.current.args.event(id, ev, key)
 	err = c.w.busCall(ctx, "append "+string(ev.Type()), id, func() error {
 		before := c.w.truth(id).at
 		seq, err = c.Memory.Append(background, id, ev, key)
@@ -87,6 +88,7 @@ func (c client) Load(ctx context.Context, id events.ProgramID) (cp reducer.Check
 
 func (c client) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error {
 	id := cp.State.ID
+	c.w.current.args.checkpoint(cp, true)
 	return c.w.busCall(ctx, "save", id, func() error {
 		if old := c.w.old[id]; len(old) == 0 || old[len(old)-1] != cp {
 			c.w.old[id] = append(old, cp)

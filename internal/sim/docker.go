@@ -109,6 +109,7 @@ func (h host) start(ctx context.Context, e effects.StartRuntime) events.Event {
 		return failed.event
 	}
 	if own == "" {
+		h.w.current.args.named(anAttempt, e.Attempt)
 		err := h.w.dockerCall(ctx, "create container", e.ProgramID, func() error {
 			own = h.w.docker.create(e.ProgramID, h.id, e.Attempt)
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 )
 
@@ -27,7 +28,7 @@ func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds
 		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, and at least one wake-up in hand")
 	}
 	e := &explorer{
-		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]uint64{}, todo: [][]byte{nil},
+		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]uint64{}, todo: make([]beginning, 1),
 	}
 	e.more.L = &e.mu
 	stop := context.AfterFunc(ctx, func() {
@@ -57,12 +58,19 @@ type explorer struct {
 
 	mu       sync.Mutex
 	more     sync.Cond
-	todo     [][]byte          // Beginnings of runs, as choices, that are to be followed. The last is next.
+	todo     []beginning       // That are to be followed. The last is next.
 	busy     int               // Workers that follow one.
 	seen     map[uint64]uint64 // With how much left each world was followed: see bit.
 	ended    bool
 	violated []byte
 	found    Exploration
+}
+
+// beginning is that of a run.
+type beginning struct {
+	path []byte // Its choices, from the world that every run begins with.
+	base *World // The one that the first done of them lead to, never to be changed; nil is that every run begins with.
+	done int
 }
 
 // end lets the workers end. The lock is held.
@@ -74,11 +82,11 @@ func (e *explorer) end() {
 func (e *explorer) work() {
 	shared := newMetrics()
 	for {
-		path, ok := e.next()
+		from, ok := e.next()
 		if !ok {
 			return
 		}
-		violated := e.follow(path, shared)
+		violated := e.follow(from, shared)
 		e.mu.Lock()
 		e.busy--
 		if violated != nil {
@@ -91,19 +99,20 @@ func (e *explorer) work() {
 }
 
 // next waits for a beginning to follow; there is none when nobody follows any.
-func (e *explorer) next() (path []byte, ok bool) {
+func (e *explorer) next() (from beginning, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for len(e.todo) == 0 && e.busy > 0 && !e.ended {
 		e.more.Wait()
 	}
 	if len(e.todo) == 0 || e.ended {
-		return nil, false
+		return beginning{}, false
 	}
 	e.busy++
 	last := len(e.todo) - 1
-	path, e.todo = e.todo[last], e.todo[:last]
-	return path, true
+	from = e.todo[last]
+	e.todo = slices.Delete(e.todo, last, last+1)
+	return from, true
 }
 
 // newWorld is the one that every run begins with: all have started, and there is nothing to do.
@@ -116,16 +125,18 @@ func (e *explorer) newWorld(shared metrics, traced bool) *World {
 
 // follow repeats a beginning and goes on with it, always by the first choice, until it comes to rest or to a world that was seen. It returns the
 // choices that led to a violation.
-func (e *explorer) follow(path []byte, shared metrics) (violated []byte) {
-	w := e.newWorld(shared, false)
+func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
+	w := e.begin(from.base, shared)
 	defer w.end()
-	for _, choice := range path {
+	for _, choice := range from.path[from.done:] {
 		w.make(w.moves()[choice])
 	}
 	rests := false
+	path := from.path
 	for ; w.violation == nil; path = append(path, 0) {
 		all := w.moves()
-		if rests || !e.isNew(w, path, all) {
+		// A world with one choice is followed without a look at whether it was: it is not kept.
+		if rests || (len(all) > 1 || all[0].what == comesToRest || e.bounds.Whole) && !e.isNew(w, &from, path, all) {
 			return nil
 		}
 		rests = all[0].what == comesToRest
@@ -134,9 +145,16 @@ func (e *explorer) follow(path []byte, shared metrics) (violated []byte) {
 	return path
 }
 
+func (e *explorer) begin(base *World, shared metrics) *World {
+	if base != nil {
+		return base.clone(shared)
+	}
+	return e.newWorld(shared, false)
+}
+
 // isNew notes a world, and all the choices in it but the first, unless it was seen before with as much left.
-func (e *explorer) isNew(w *World, path []byte, all []move) bool {
-	print, left := w.fingerprint(), w.cfg.small.left
+func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) bool {
+	print, left := w.fingerprint(e.bounds.Whole), w.cfg.small.left
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	covered, seen := e.seen[print]
@@ -155,8 +173,11 @@ func (e *explorer) isNew(w *World, path []byte, all []move) bool {
 	if len(all) > math.MaxUint8 {
 		panic("there are more choices than a byte can tell apart")
 	}
+	if len(all) > 1 && w.mayBeCloned() && !e.bounds.Whole {
+		from.base, from.done = w.clone(metrics{}), len(path)
+	}
 	for choice := len(all) - 1; choice > 0; choice-- {
-		e.todo = append(e.todo, append(path[:len(path):len(path)], byte(choice)))
+		e.todo = append(e.todo, beginning{append(path[:len(path):len(path)], byte(choice)), from.base, from.done})
 	}
 	e.more.Broadcast()
 	if e.found.Worlds >= e.maxWorlds {

@@ -41,9 +41,10 @@ func (s *small) take() callFault {
 
 // move is one step that may come next.
 type move struct {
-	what string
-	cost Bounds
-	do   func()
+	what    string
+	cost    Bounds
+	touches objects
+	do      func()
 }
 
 const comesToRest = "comes to rest"
@@ -65,13 +66,13 @@ func (w *World) moves() []move {
 	if w.cfg.small.left.Faults > 0 {
 		all = append(all, w.mishaps()...)
 	}
-	return all
+	return w.unlessPostponed(all)
 }
 
 // works are the steps of processes, and of calls that are on their way.
 func (w *World) works() (all []move) {
 	for _, t := range w.tasks {
-		goOn := move{what: "goes on", do: func() { w.cfg.small.turn = t; w.run(t) }}
+		goOn := move{what: "goes on", touches: touchedBy(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }}
 		if w.hasTurn(t) {
 			return []move{goOn}
 		}
@@ -128,43 +129,44 @@ func (w *World) waits() []move {
 
 func (w *World) requests() (all []move) {
 	for _, ev := range []events.Event{events.UserStartRequested{}, events.UserStopRequested{}, events.UserRestartRequested{}} {
-		all = append(all, move{what: "user", cost: Bounds{Users: 1}, do: func() { w.publish(w.ids[0], ev) }})
+		all = append(all, move{what: "user", cost: Bounds{Users: 1}, touches: theLog, do: func() { w.publish(w.ids[0], ev) }})
 	}
 	return all
 }
 
 // mishaps are the faults that may come next: those of calls, and those of the world.
 func (w *World) mishaps() (all []move) {
-	fault := func(what string, do func()) {
-		all = append(all, move{what: what, cost: Bounds{Faults: 1}, do: do})
+	fault := func(what string, touches objects, do func()) {
+		all = append(all, move{what: what, cost: Bounds{Faults: 1}, touches: touches, do: do})
 	}
 	for _, t := range w.tasks {
+		touches := touchedBy(t.next)
 		for _, kind := range faultsOf(t.next) {
-			fault("goes wrong", func() { w.faults++; w.cfg.small.fault = kind; w.run(t) })
+			fault("goes wrong", touches, func() { w.faults++; w.cfg.small.fault = kind; w.run(t) })
 		}
 		if mayBeRefused(t.next) {
-			fault("is refused", func() { w.cfg.small.refuse = true; w.run(t); w.cfg.small.refuse = false })
+			fault("is refused", touches, func() { w.cfg.small.refuse = true; w.run(t); w.cfg.small.refuse = false })
 		}
 		if t.delivery != nil && !t.unheard {
-			fault("is not heard", func() { w.tracef("FAULT %s %s will not be heard", t.proc.name, t.name); t.unheard = true })
-			fault("is given to another", func() { w.fault("%s of %s is given to another", t.name, t.proc.name); t.delivery.Nak(0) })
+			fault("is not heard", touches, func() { w.tracef("FAULT %s %s will not be heard", t.proc.name, t.name); t.unheard = true })
+			fault("is given to another", touches, func() { w.fault("%s of %s is given to another", t.name, t.proc.name); t.delivery.Nak(0) })
 		}
 	}
 	if !w.cfg.small.bounds.Steady {
-		fault("the server restarts", w.restartServer)
+		fault("the server restarts", everything, w.restartServer)
 	}
 	if w.mem.PeekWake() {
-		fault("wake-up lost", func() { w.worldFault(wakeLost) })
+		fault("wake-up lost", theLog, func() { w.worldFault(wakeLost) })
 	}
 	if _, found, _ := w.mem.Load(background, w.ids[0]); found {
-		fault("checkpoint lost", func() { w.worldFault(checkpointLost) })
+		fault("checkpoint lost", theCheckpoint, func() { w.worldFault(checkpointLost) })
 	}
 	for _, c := range w.docker.containers {
 		if c.phase == running {
-			fault("exits", func() { w.ends(c); w.endContainer(c, 1) })
-			fault("exits unseen", func() { w.ends(c); c.phase, c.exitCode = ended, 1 })
+			fault("exits", theContainers, func() { w.ends(c); w.endContainer(c, 1) })
+			fault("exits unseen", theContainers, func() { w.ends(c); c.phase, c.exitCode = ended, 1 })
 		}
-		fault("is removed", func() { w.ends(c); w.docker.remove(c.id) })
+		fault("is removed", theContainers, func() { w.ends(c); w.docker.remove(c.id) })
 	}
 	return all
 }

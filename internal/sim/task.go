@@ -24,12 +24,13 @@ type task struct {
 	delivery *bustest.Delivery // What it works on, nil for a timer's.
 	news     bool              // The program that a build watches has news.
 	watch    func()
-	until    time.Time // While it hangs in a call: when that ends.
-	began    int       // The step at which it began.
-	lagged   bool      // Something that it read was not up to date.
-	next     string    // The call that it stops at.
-	history  uint64    // What it was answered so far, in a small world.
-	unheard  bool      // Its answer to the queue will be lost.
+	until    time.Time   // While it hangs in a call: when that ends.
+	began    int         // The step at which it began.
+	lagged   bool        // Something that it read was not up to date.
+	next     string      // The call that it stops at.
+	seen     seen        // In a small world.
+	args     description // Of its next call, as far as the call's name does not say them.
+	unheard  bool        // Its answer to the queue will be lost.
 }
 
 // crashed is what a task panics with when its process dies: nothing of it goes on.

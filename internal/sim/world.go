@@ -175,7 +175,7 @@ func (w *World) result() Result {
 
 func newWorld(cfg Config) *World {
 	w := &World{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: epoch(),
 		lost: map[place]loss{}, cutShort: map[events.HostID]bool{}, expired: map[events.HostID]int{},
 		truths: map[events.ProgramID]*truth{}, old: map[events.ProgramID][]reducer.Checkpoint{}, explain: map[string]bool{},
 	}
@@ -207,6 +207,9 @@ func newWorld(cfg Config) *World {
 	return w
 }
 
+// epoch is when every run begins.
+func epoch() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
 // hostTTL is how long a heartbeat lasts, as in package bus.
 const hostTTL = 30 * time.Second
 
@@ -214,6 +217,14 @@ const hostTTL = 30 * time.Second
 func (w *World) start(p *proc) {
 	w.tracef("%s starts", p.name)
 	*p = proc{name: p.name, host: p.host, alive: true, dueCheck: true, asked: map[events.HostID]int{}, since: w.steps, machine: p.machine}
+	w.equip(p)
+	if p.exec != nil {
+		w.beat(p)
+	}
+}
+
+// equip makes the production code of a process.
+func (w *World) equip(p *proc) {
 	b := client{Memory: w.mem, w: w}
 	if p.host == "" {
 		p.sup = supervisor.New(w.supervisorBus(b), p.name, w.quiet, w.metrics.sup)
@@ -233,7 +244,6 @@ func (w *World) start(p *proc) {
 	}
 	opts := executor.Options{BuildSlots: 2, RunSlots: 2, WithTimeout: w.withTimeout}
 	p.exec = executor.New(p.host, eb, h, opts, w.quiet, w.metrics.exec)
-	w.beat(p)
 }
 
 func (w *World) hostBus(b supervisor.HostBus) supervisor.HostBus {

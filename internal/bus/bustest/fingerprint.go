@@ -80,3 +80,44 @@ func (d Delivery) Position() int {
 	defer d.memory.mu.Unlock()
 	return slices.IndexFunc(d.queue.messages, func(m *message) bool { return m.number == d.number })
 }
+
+// Waiting is a message of a work queue, in flight or not.
+type Waiting struct {
+	Subject   string // "" is that of wake-ups.
+	Seq       uint64
+	Delivered int
+	Due       time.Duration // From now; 0 is that it may be taken.
+}
+
+// Messages returns what is in the queues, in their order: wake-ups first.
+func (m *Memory) Messages() (all []Waiting) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.cfg.Now()
+	for _, q := range []*queue{&m.wakes, &m.effects} {
+		for _, msg := range q.messages {
+			all = append(all, Waiting{msg.subject, msg.seq, msg.delivered, max(msg.due.Sub(now), 0)})
+		}
+	}
+	return all
+}
+
+// Keys calls fn, in no order, with the key of each publication that would be taken for a repetition now, and with how long ago it was.
+func (m *Memory) Keys(fn func(key string, age time.Duration)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.cfg.Now()
+	tell := func(key string, at time.Time) {
+		if age := now.Sub(at); age < DedupWindow {
+			fn(key, age)
+		}
+	}
+	for _, p := range m.programs {
+		for key, stamp := range p.keys {
+			tell(key, stamp.at)
+		}
+	}
+	for key, at := range m.effects.keys {
+		tell(key, at)
+	}
+}
