@@ -27,10 +27,18 @@ func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds
 	if !bounds.valid() {
 		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, and at least one wake-up in hand")
 	}
+	return newExplorer(bounds, hooks, maxWorlds).explore(ctx, workers), nil
+}
+
+func newExplorer(bounds Bounds, hooks Hooks, maxWorlds int) *explorer {
 	e := &explorer{
 		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]uint64{}, todo: make([]beginning, 1),
 	}
 	e.more.L = &e.mu
+	return e
+}
+
+func (e *explorer) explore(ctx context.Context, workers int) Exploration {
 	stop := context.AfterFunc(ctx, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -46,7 +54,7 @@ func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds
 		e.found.Result = e.repeat(e.violated)
 	}
 	e.found.Complete = !e.ended
-	return e.found, nil
+	return e.found
 }
 
 // explorer is an exploration that is under way.
@@ -55,6 +63,7 @@ type explorer struct {
 	hooks     Hooks
 	maxWorlds int
 	seed      maphash.Seed
+	visit     func(*World) // Gets every world on the way, where a test looks; nil else.
 
 	mu       sync.Mutex
 	more     sync.Cond
@@ -134,6 +143,9 @@ func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
 	rests := false
 	path := from.path
 	for ; w.violation == nil; path = append(path, 0) {
+		if e.visit != nil {
+			e.visit(w)
+		}
 		all := w.moves()
 		// A world with one choice is followed without a look at whether it was: it is not kept.
 		if rests || (len(all) > 1 || all[0].what == comesToRest || e.bounds.Whole) && !e.isNew(w, &from, path, all) {

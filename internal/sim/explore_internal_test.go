@@ -2,9 +2,72 @@ package sim
 
 import (
 	"context"
+	"hash/maphash"
+	"maps"
 	"runtime"
+	"sync"
 	"testing"
 )
+
+// TestSmallWorldLeavesNothingOut holds an exploration that follows worlds of one kind once, and leaves out ways, against one that follows every
+// way to every world: both come to worlds of the same kinds, with as much left.
+func TestSmallWorldLeavesNothingOut(t *testing.T) {
+	all := []Bounds{{Users: 1, Wakes: 1}, {Users: 2, Wakes: 1, Turns: true}}
+	if !FewSeeds {
+		all = append(all,
+			Bounds{Users: 2, Wakes: 1}, Bounds{Users: 1, Faults: 1, Wakes: 1, Steady: true}, Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Turns: true},
+			Bounds{Users: 2, Faults: 1, Wakes: 1, Turns: true, Steady: true})
+	}
+	for _, bounds := range all {
+		whole := bounds
+		whole.Whole = true
+		seed := maphash.MakeSeed()
+		short, few := kindsMet(t, bounds, seed)
+		long, many := kindsMet(t, whole, seed)
+		t.Logf("%+v: %d kinds; %d worlds instead of %d", bounds, len(long), few.Worlds, many.Worlds)
+		if !maps.Equal(short, long) || few.Worlds >= many.Worlds {
+			t.Errorf("%+v: %d kinds in %d worlds, and %d kinds in %d worlds when every way is followed: %d differ",
+				bounds, len(short), few.Worlds, len(long), many.Worlds, differences(short, long))
+		}
+	}
+}
+
+func differences(a, b map[uint64]uint64) (n int) {
+	for print, left := range b {
+		if a[print] != left {
+			n++
+		}
+	}
+	for print := range a {
+		if _, found := b[print]; !found {
+			n++
+		}
+	}
+	return n
+}
+
+// kindsMet explores, and returns the kinds of worlds with nothing under way that it came to, with how much was left then.
+func kindsMet(t *testing.T, bounds Bounds, seed maphash.Seed) (met map[uint64]uint64, found Exploration) {
+	t.Helper()
+	met = map[uint64]uint64{}
+	var mu sync.Mutex
+	e := newExplorer(bounds, Hooks{}, 10_000_000)
+	e.seed = seed
+	e.visit = func(w *World) {
+		if len(w.tasks) > 0 || len(w.late) > 0 {
+			return
+		}
+		print, left := w.fingerprint(false), w.cfg.small.left
+		mu.Lock()
+		defer mu.Unlock()
+		met[print] |= bitsWithin(left)
+	}
+	found = e.explore(t.Context(), runtime.GOMAXPROCS(0))
+	if !found.Complete || found.Result.Violation != nil {
+		t.Fatalf("%+v: the exploration is not complete, or found %v", bounds, found.Result.Violation)
+	}
+	return met, found
+}
 
 // TestSmallWorldFindsMistakes shows that an exploration can fail. What a single host with a bus that is never away cannot get wrong is for
 // TestPlantedMistakesAreFound.

@@ -46,6 +46,7 @@ func (w *World) refusal(what string) string {
 		return ""
 	}
 	w.fault("%s is refused", what)
+	w.tell(w.current, func(d *description) { d.word("refused") })
 	return fmt.Sprintf("injected %s failure", what)
 }
 

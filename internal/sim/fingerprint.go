@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-
-	"github.com/rlaaudgjs5638/hersh/internal/bus/bustest"
 )
 
 // fingerprint is a number that differs, but for one chance in 2^64, where two small worlds differ in anything that what follows depends on. Worlds
@@ -41,54 +39,47 @@ type seen struct {
 	exact   uint64 // Kept for exact fingerprints only.
 }
 
-// begins tells a task what it is about.
-func (w *World) begins(t *task, about func(*description)) {
+// tell notes what a task is told, in a small world.
+func (w *World) tell(t *task, what func(*description)) {
 	if w.cfg.small == nil {
 		return
 	}
 	var d description
-	about(&d)
-	t.tell(w.cfg.small.seed, d)
-}
-
-func (t *task) tell(seed maphash.Seed, d description) {
-	t.seen.history = mix(seed, t.seen.history, maphash.Bytes(seed, d.text))
+	what(&d)
+	t.seen.history = mix(w.cfg.small.seed, t.seen.history, maphash.Bytes(w.cfg.small.seed, d.text))
 	t.seen.numbers = append(t.seen.numbers, d.numbers...)
 }
 
 // remember tells a task how a call ended, and what it could see.
 func (w *World) remember(t *task, op string, err error) {
-	if w.cfg.small == nil {
-		return
-	}
-	seed := w.cfg.small.seed
-	var d description
-	d.call(op)
-	d.flag(err != nil)
-	bus := func(of func(bustest.Fingerprints) uint64) {
-		if w.cfg.small.bounds.Whole {
-			t.seen.exact = mix(seed, t.seen.exact, of(w.mem.Fingerprints(seed)))
+	w.tell(t, func(d *description) {
+		d.call(op)
+		d.flag(err != nil)
+		if err != errFault {
+			w.describeSeen(d, op)
 		}
+	})
+	if s := w.cfg.small; s != nil && s.bounds.Whole {
+		bus := w.mem.Fingerprints(s.seed)
+		t.seen.exact = mix(s.seed, t.seen.exact, bus.Logs, bus.Checkpoints)
 	}
+}
+
+// describeSeen describes what a call can see of the world.
+func (w *World) describeSeen(d *description, op string) {
 	switch word, rest, _ := strings.Cut(op, " "); {
-	case err == errFault: // It saw nothing.
-	case word == "append":
-		bus(func(f bustest.Fingerprints) uint64 { return f.Logs })
 	case word == "read", word == "head", op == "list heads":
 		d.log(w.truth(w.ids[0]))
-		bus(func(f bustest.Fingerprints) uint64 { return f.Logs })
 	case word == "load", op == "list checkpoints":
 		cp, found, _ := w.mem.Load(background, w.ids[0])
 		d.checkpoint(cp, found)
-		bus(func(f bustest.Fingerprints) uint64 { return f.Checkpoints })
 	case word == "ask", op == "list hosts":
-		d.number(w.mem.Fingerprints(seed).Hosts)
+		d.number(w.mem.Fingerprints(w.cfg.small.seed).Hosts)
 	case word == "withdraw":
-		d.number(w.mem.Fingerprints(seed).Queues)
+		d.number(w.mem.Fingerprints(w.cfg.small.seed).Queues)
 	case strings.Contains(rest, "container"), word == "inspect":
 		d.docker(&w.docker)
 	}
-	t.tell(seed, d)
 }
 
 func zeroOrOne(b bool) uint64 {

@@ -252,7 +252,7 @@ func (w *World) resumeNext(p *proc) bool {
 	p.undone = p.undone[1:]
 	w.tracef("%s resumes %s/%d", p.name, shortProgram(next.ProgramID), next.Seq)
 	t := w.spawn(p, "effects", key, nil, func() error { return p.exec.Handle(background, next.ProgramID, next.Seq) }, func(error) {})
-	w.begins(t, func(d *description) { d.named(anEvent, next.Seq) })
+	w.tell(t, func(d *description) { d.named(anEvent, next.Seq) })
 	return true
 }
 
@@ -265,7 +265,7 @@ func (w *World) settleExit(p *proc) {
 	}
 	seen := c.seen()
 	t := w.spawn(p, "settle", "", nil, func() error { return p.exec.Settle(background, seen) }, func(error) {})
-	w.begins(t, func(d *description) { d.one(c) })
+	w.tell(t, func(d *description) { d.one(c) })
 }
 
 // work does what the loop of a queue does with a message.
@@ -275,7 +275,7 @@ func (w *World) work(p *proc, name, key string, d bustest.Delivery, handle func(
 	}
 	w.tracef("%s takes %s %s/%d, delivery %d", p.name, name, shortProgram(d.ProgramID), d.Seq, d.Delivered)
 	var t *task
-	defer func() { w.begins(t, func(of *description) { of.named(anEvent, d.Seq) }) }()
+	defer func() { w.tell(t, func(of *description) { of.named(anEvent, d.Seq) }) }()
 	t = w.spawn(p, name, key, &d, handle, func(err error) {
 		answer := d.Ack
 		if err != nil && !w.cfg.Hooks.AckFailed {
