@@ -25,14 +25,14 @@ type Exploration struct {
 // It ends at the first violation, when ctx ends, or after maxWorlds.
 func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds int) (Exploration, error) {
 	if !bounds.valid() {
-		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, and at least one wake-up in hand")
+		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, 0 to 3 switches, and at least one wake-up in hand")
 	}
 	return newExplorer(bounds, hooks, maxWorlds).explore(ctx, workers), nil
 }
 
 func newExplorer(bounds Bounds, hooks Hooks, maxWorlds int) *explorer {
 	e := &explorer{
-		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]uint64{}, todo: make([]beginning, 1),
+		bounds: bounds, hooks: hooks, maxWorlds: maxWorlds, seed: maphash.MakeSeed(), seen: map[uint64]coverage{}, todo: make([]beginning, 1),
 	}
 	e.more.L = &e.mu
 	return e
@@ -67,9 +67,9 @@ type explorer struct {
 
 	mu       sync.Mutex
 	more     sync.Cond
-	todo     []beginning       // That are to be followed. The last is next.
-	busy     int               // Workers that follow one.
-	seen     map[uint64]uint64 // With how much left each world was followed: see bit.
+	todo     []beginning // That are to be followed. The last is next.
+	busy     int         // Workers that follow one.
+	seen     map[uint64]coverage
 	ended    bool
 	violated []byte
 	found    Exploration
@@ -170,10 +170,11 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	covered, seen := e.seen[print]
-	if covered&bit(left) != 0 || e.ended {
+	if covered.has(left) || e.ended {
 		return false
 	}
-	e.seen[print] = covered | bitsWithin(left)
+	covered.add(left)
+	e.seen[print] = covered
 	if !seen {
 		e.found.Worlds++
 		if all[0].what == comesToRest {
@@ -198,28 +199,34 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	return true
 }
 
-const mostUsers, mostFaults, mostWaits = 4, 2, 3
+const mostUsers, mostFaults, mostWaits, mostSwitches = 4, 2, 3, 3
 
 func (b Bounds) valid() bool {
 	within := func(n, most int) bool { return n >= 0 && n <= most }
-	return within(b.Users, mostUsers) && within(b.Faults, mostFaults) && within(b.Waits, mostWaits) && b.Wakes > 0
+	return within(b.Users, mostUsers) && within(b.Faults, mostFaults) && within(b.Waits, mostWaits) && within(b.Switches, mostSwitches) && b.Wakes > 0
+}
+
+// coverage says with how much left a world was followed: of switches by index, of the rest by bits.
+type coverage [mostSwitches + 1]uint64
+
+func (c *coverage) has(left Bounds) bool { return c[left.Switches]&bit(left) != 0 }
+
+// add adds all that have no more left of anything: what can come then can come now.
+func (c *coverage) add(left Bounds) {
+	for switches := range left.Switches + 1 {
+		for users := range left.Users + 1 {
+			for faults := range left.Faults + 1 {
+				for waits := range left.Waits + 1 {
+					c[switches] |= bit(Bounds{Users: users, Faults: faults, Waits: waits})
+				}
+			}
+		}
+	}
 }
 
 // bit stands for what is left of users, faults and waits, among 60.
 func bit(left Bounds) uint64 {
 	return 1 << (left.Users + (mostUsers+1)*(left.Faults+(mostFaults+1)*left.Waits))
-}
-
-// bitsWithin stand for all that have no more left of anything: what can come then can come now.
-func bitsWithin(left Bounds) (set uint64) {
-	for users := range left.Users + 1 {
-		for faults := range left.Faults + 1 {
-			for waits := range left.Waits + 1 {
-				set |= bit(Bounds{Users: users, Faults: faults, Waits: waits})
-			}
-		}
-	}
-	return set
 }
 
 // repeat makes choices again, with a trace.

@@ -15,8 +15,8 @@ func TestSmallWorldLeavesNothingOut(t *testing.T) {
 	all := []Bounds{{Users: 1, Wakes: 1}, {Users: 2, Wakes: 1, Turns: true}}
 	if !FewSeeds {
 		all = append(all,
-			Bounds{Users: 2, Wakes: 1}, Bounds{Users: 1, Faults: 1, Wakes: 1, Steady: true}, Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Turns: true},
-			Bounds{Users: 2, Faults: 1, Wakes: 1, Turns: true, Steady: true})
+			Bounds{Users: 2, Wakes: 1}, Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Turns: true},
+			Bounds{Users: 2, Wakes: 1, Turns: true, Switches: 1}, Bounds{Users: 1, Faults: 1, Wakes: 1, Turns: true, Switches: 1, Steady: true})
 	}
 	for _, bounds := range all {
 		whole := bounds
@@ -32,7 +32,7 @@ func TestSmallWorldLeavesNothingOut(t *testing.T) {
 	}
 }
 
-func differences(a, b map[uint64]uint64) (n int) {
+func differences(a, b map[uint64]coverage) (n int) {
 	for print, left := range b {
 		if a[print] != left {
 			n++
@@ -47,9 +47,9 @@ func differences(a, b map[uint64]uint64) (n int) {
 }
 
 // kindsMet explores, and returns the kinds of worlds with nothing under way that it came to, with how much was left then.
-func kindsMet(t *testing.T, bounds Bounds, seed maphash.Seed) (met map[uint64]uint64, found Exploration) {
+func kindsMet(t *testing.T, bounds Bounds, seed maphash.Seed) (met map[uint64]coverage, found Exploration) {
 	t.Helper()
-	met = map[uint64]uint64{}
+	met = map[uint64]coverage{}
 	var mu sync.Mutex
 	e := newExplorer(bounds, Hooks{}, 10_000_000)
 	e.seed = seed
@@ -60,7 +60,9 @@ func kindsMet(t *testing.T, bounds Bounds, seed maphash.Seed) (met map[uint64]ui
 		print, left := w.fingerprint(false), w.cfg.small.left
 		mu.Lock()
 		defer mu.Unlock()
-		met[print] |= bitsWithin(left)
+		covered := met[print]
+		covered.add(left)
+		met[print] = covered
 	}
 	found = e.explore(t.Context(), runtime.GOMAXPROCS(0))
 	if !found.Complete || found.Result.Violation != nil {

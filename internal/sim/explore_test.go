@@ -12,13 +12,14 @@ import (
 )
 
 var (
-	users  = flag.Int("users", 0, "explore the small world with so many requests of its user, 1 to 4, instead of those of the test")
-	faults = flag.Int("faults", 0, "with -users, and with so many faults, 0 to 2")
-	waits  = flag.Int("waits", 0, "with -users, and with time passing so often, 0 to 3")
-	wakes  = flag.Int("wakes", 1, "with -users, how many wake-ups the supervisor has in hand at once")
-	turns  = flag.Bool("turns", false, "with -users, what was begun goes on until it ends; only the user and faults come between")
-	steady = flag.Bool("steady", false, "with -users, the server never restarts")
-	worlds = flag.Int("worlds", 100_000_000, "give up after so many")
+	users    = flag.Int("users", 0, "explore the small world with so many requests of its user, 1 to 4, instead of those of the test")
+	faults   = flag.Int("faults", 0, "with -users, and with so many faults, 0 to 2")
+	waits    = flag.Int("waits", 0, "with -users, and with time passing so often, 0 to 3")
+	wakes    = flag.Int("wakes", 1, "with -users, how many wake-ups the supervisor has in hand at once")
+	turns    = flag.Bool("turns", false, "with -users, what was begun goes on until it ends; only the user and faults come between")
+	switches = flag.Int("switches", 0, "with -turns, how often something else goes on before, 0 to 3")
+	steady   = flag.Bool("steady", false, "with -users, the server never restarts")
+	worlds   = flag.Int("worlds", 100_000_000, "give up after so many")
 )
 
 // TestSmallWorld goes through every order of steps of one program on one host.
@@ -32,7 +33,7 @@ func TestSmallWorld(t *testing.T) {
 			sim.Bounds{Users: 1, Faults: 2, Wakes: 1, Turns: true, Steady: true})
 	}
 	if *users > 0 {
-		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Turns: *turns, Steady: *steady}}
+		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Turns: *turns, Switches: *switches, Steady: *steady}}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,7 +59,7 @@ func explore(ctx context.Context, t *testing.T, bounds sim.Bounds) {
 
 func TestExploreRefusesBounds(t *testing.T) {
 	for _, bounds := range []sim.Bounds{
-		{Users: 5, Wakes: 1}, {Users: -1, Wakes: 1}, {Faults: 3, Wakes: 1}, {Faults: -1, Wakes: 1}, {Waits: 4, Wakes: 1}, {Waits: -1, Wakes: 1}, {Users: 1},
+		{Users: 5, Wakes: 1}, {Users: -1, Wakes: 1}, {Faults: 3, Wakes: 1}, {Faults: -1, Wakes: 1}, {Waits: 4, Wakes: 1}, {Waits: -1, Wakes: 1}, {Switches: 4, Wakes: 1}, {Users: 1},
 	} {
 		if _, err := sim.Explore(t.Context(), bounds, sim.Hooks{}, 1, 1); err == nil {
 			t.Errorf("%+v is taken", bounds)

@@ -16,8 +16,10 @@ type Bounds struct {
 	Waits  int  // How often time passes, after something went wrong and everything that can be done at once has been.
 	Wakes  int  // How many wake-ups the supervisor has in hand at once.
 	Turns  bool // What was begun goes on until it ends, or its process; the user and faults come between any two of its calls.
-	Steady bool // The server never restarts, after which everybody looks at everything.
-	Whole  bool // Ways are followed too that are known to lead to worlds that others lead to: slow, and what the others are held against.
+	// Switches are how often something else goes on, or begins, before what has its turn has ended. Without Turns that is free.
+	Switches int
+	Steady   bool // The server never restarts, after which everybody looks at everything.
+	Whole    bool // Ways are followed too that are known to lead to worlds that others lead to: slow, and what the others are held against.
 }
 
 // small is a small world's state beside the world itself: one program, one host and one supervisor, where somebody else chooses each step.
@@ -69,14 +71,28 @@ func (w *World) moves() []move {
 	return w.unlessPostponed(all)
 }
 
-// works are the steps of processes, and of calls that are on their way.
-func (w *World) works() (all []move) {
+// works are the steps of processes, and of calls that are on their way. What has its turn comes first.
+func (w *World) works() []move {
+	all := w.worksInAnyOrder()
+	turn := slices.IndexFunc(w.tasks, w.hasTurn)
+	if turn < 0 {
+		return all
+	}
+	goesOn := all[turn]
+	if w.cfg.small.left.Switches == 0 {
+		return []move{goesOn}
+	}
+	others := slices.Delete(all, turn, turn+1)
+	for i := range others {
+		others[i].cost, others[i].touches = Bounds{Switches: 1}, everything
+	}
+	return append([]move{goesOn}, others...)
+}
+
+// worksInAnyOrder begin with those of the tasks, in their order.
+func (w *World) worksInAnyOrder() (all []move) {
 	for _, t := range w.tasks {
-		goOn := move{what: "goes on", touches: touchedBy(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }}
-		if w.hasTurn(t) {
-			return []move{goOn}
-		}
-		all = append(all, goOn)
+		all = append(all, move{what: "goes on", touches: touchedBy(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }})
 	}
 	for _, p := range w.procs {
 		switch {
@@ -198,7 +214,8 @@ func mayBeRefused(call string) bool {
 // make makes a move, and lets whatever begins by it go to its first call.
 func (w *World) make(m move) {
 	left := &w.cfg.small.left
-	left.Users, left.Faults, left.Waits = left.Users-m.cost.Users, left.Faults-m.cost.Faults, left.Waits-m.cost.Waits
+	left.Users, left.Faults = left.Users-m.cost.Users, left.Faults-m.cost.Faults
+	left.Waits, left.Switches = left.Waits-m.cost.Waits, left.Switches-m.cost.Switches
 	w.steps++
 	m.do()
 	w.cfg.small.fault = none // The call may have ended before, with its context.
