@@ -17,6 +17,8 @@
 //
 //	small.go        what may come next in a small world
 //	explore.go      all of it, in every order
-//	fingerprint.go  whether two worlds are the same
+//	fingerprint.go  whether two worlds go on alike
+//	description.go  what of a world that depends on
 //	alone.go        which orders need not be told apart
+//	clone.go        beginning in the middle
 package sim

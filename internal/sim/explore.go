@@ -19,15 +19,17 @@ type Exploration struct {
 	Result   Result // Of the run with the violation, if there is one.
 }
 
-// Explore goes through every order of steps of a small world: one program, one host and one supervisor. Where different ways lead to the same
-// world, it is followed once. A run cannot be copied, so each begins anew and repeats the choices of its beginning.
+// Explore goes through every order of steps of a small world: one program, one host and one supervisor. Where different ways lead to worlds that
+// go on alike, one is followed. What is under way cannot be copied, so each run begins where nothing was, and repeats the choices from there on.
 //
-// It ends at the first violation, when ctx ends, or after maxWorlds.
-func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds int) (Exploration, error) {
+// It ends at the first violation, when ctx ends, or after maxWorlds. Now and then it tells how far it has come; nil hears nothing.
+func Explore(ctx context.Context, bounds Bounds, hooks Hooks, workers, maxWorlds int, tell func(Exploration)) (Exploration, error) {
 	if !bounds.valid() {
 		return Exploration{}, errors.New("a small world has 0 to 4 requests, 0 to 2 faults, 0 to 3 waits, 0 to 3 switches, and at least one wake-up in hand")
 	}
-	return newExplorer(bounds, hooks, maxWorlds).explore(ctx, workers), nil
+	e := newExplorer(bounds, hooks, maxWorlds)
+	e.tell = tell
+	return e.explore(ctx, workers), nil
 }
 
 func newExplorer(bounds Bounds, hooks Hooks, maxWorlds int) *explorer {
@@ -63,6 +65,7 @@ type explorer struct {
 	hooks     Hooks
 	maxWorlds int
 	seed      maphash.Seed
+	tell      func(Exploration)
 	visit     func(*World) // Gets every world on the way, where a test looks; nil else.
 
 	mu       sync.Mutex
@@ -177,6 +180,9 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	e.seen[print] = covered
 	if !seen {
 		e.found.Worlds++
+		if e.tell != nil && e.found.Worlds%worldsBetweenTelling == 0 {
+			e.tell(e.found)
+		}
 		if all[0].what == comesToRest {
 			e.found.Rests++
 		}
@@ -198,6 +204,9 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	}
 	return true
 }
+
+// worldsBetweenTelling pass in some minutes.
+const worldsBetweenTelling = 100_000
 
 const mostUsers, mostFaults, mostWaits, mostSwitches = 4, 2, 3, 3
 

@@ -44,7 +44,9 @@ func TestSmallWorld(t *testing.T) {
 
 func explore(ctx context.Context, t *testing.T, bounds sim.Bounds) {
 	t.Helper()
-	found, err := sim.Explore(ctx, bounds, sim.Hooks{}, runtime.GOMAXPROCS(0), *worlds)
+	found, err := sim.Explore(ctx, bounds, sim.Hooks{}, runtime.GOMAXPROCS(0), *worlds, func(e sim.Exploration) {
+		t.Logf("%d worlds so far, %d steps between them", e.Worlds, e.Steps)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +63,7 @@ func TestExploreRefusesBounds(t *testing.T) {
 	for _, bounds := range []sim.Bounds{
 		{Users: 5, Wakes: 1}, {Users: -1, Wakes: 1}, {Faults: 3, Wakes: 1}, {Faults: -1, Wakes: 1}, {Waits: 4, Wakes: 1}, {Waits: -1, Wakes: 1}, {Switches: 4, Wakes: 1}, {Users: 1},
 	} {
-		if _, err := sim.Explore(t.Context(), bounds, sim.Hooks{}, 1, 1); err == nil {
+		if _, err := sim.Explore(t.Context(), bounds, sim.Hooks{}, 1, 1, nil); err == nil {
 			t.Errorf("%+v is taken", bounds)
 		}
 	}

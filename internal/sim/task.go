@@ -95,6 +95,7 @@ func (w *World) pause() {
 // kill ends a process with everything that it has under way.
 func (w *World) kill(p *proc) {
 	p.alive = false
+	p.exits, p.undone = nil, nil // It knew of them.
 	for _, t := range slices.Clone(w.tasks) {
 		if t.proc == p {
 			w.current = t
