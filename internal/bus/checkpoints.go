@@ -137,23 +137,14 @@ func (b *Bus) eachValue(ctx context.Context, bucket, keys string, fn func(key st
 }
 
 // DropCheckpoint removes the checkpoint of a program without a log; one that is gone is fine. Where somebody deleted the program, Remove
-// may not have come to its end, and what it left goes too. A log that is only lost takes nothing else with it; nor does one that was
-// lost after a deletion had failed and the program had lived on, whose hosts are not to take it for deleted either.
+// may not have come to its end, and what it left goes too. A log that is only lost takes nothing else with it.
 func (b *Bus) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
-	deleted, noted, err := b.deletionNoted(ctx, id)
+	note, revision, err := b.deletionNoted(ctx, id)
 	if err != nil {
 		return err
 	}
-	cp, found, err := b.Load(ctx, id)
-	switch {
-	case err != nil:
-		return err
-	case noted && !(found && cp.Time.After(deleted)):
-		return b.removeRest(ctx, id, deleted)
-	case noted:
-		if err := b.takeBackDeletion(ctx, id); err != nil {
-			return err
-		}
+	if revision != 0 {
+		return b.removeRest(ctx, id, note)
 	}
 	return b.purgeCheckpoint(ctx, id)
 }

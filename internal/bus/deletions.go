@@ -14,50 +14,74 @@ import (
 	"github.com/rlaaudgjs5638/hersh/events"
 )
 
-// deletion is the value of a program that was deleted: the word of somebody that it was meant, for the hosts that have something of
-// it. A log that is not there proves less, since a bus that lost its data has none either.
+// deletion is a note that somebody means to delete a program. With it, a log that is not there by the word of its leader is one that was
+// deleted; without, it may as well be lost, and hosts keep what they have of its program. No times are compared, since the clocks of
+// servers differ and events are stored until the log is gone. Where there is a note and a log too, either the deletion failed or the
+// program was created again: Create and each sweep take such a note back. A sweep may do so amid a deletion, so the note is stored once
+// more when the log is gone. What is left of a program stays only if, besides, the process ends right between; and a log that is lost
+// passes for one that was deleted only where a deletion failed since the last sweep.
 type deletion struct {
-	At time.Time `json:"at"` // For people. What is decided goes by when the server stored it.
+	At     time.Time `json:"at"`               // For people.
+	Source string    `json:"source,omitempty"` // Which upload was its source: one that came later is for another program.
 }
 
-// noteDeletion notes that somebody deletes a program, and returns when, by the clock of the server.
-func (b *Bus) noteDeletion(ctx context.Context, id events.ProgramID) (time.Time, error) {
-	data, err := json.Marshal(deletion{At: time.Now().UTC()})
+// noteDeletion notes that somebody is about to delete a program.
+func (b *Bus) noteDeletion(ctx context.Context, id events.ProgramID) (deletion, error) {
+	_, source, err := b.sourceUpload(ctx, id)
 	if err != nil {
-		return time.Time{}, err
+		return deletion{}, fmt.Errorf("look up source of program %s: %w", id, err)
+	}
+	note := deletion{At: time.Now().UTC(), Source: source}
+	return note, b.putDeletion(ctx, id, note)
+}
+
+func (b *Bus) putDeletion(ctx context.Context, id events.ProgramID, note deletion) error {
+	data, err := json.Marshal(note)
+	if err != nil {
+		return err
 	}
 	kv, err := b.js.KeyValue(ctx, events.BucketDeleted)
 	if err == nil {
 		_, err = kv.Put(ctx, events.CheckpointKey(id), data)
 	}
 	if err != nil {
-		return time.Time{}, err
+		return fmt.Errorf("note that program %s is deleted: %w", id, err)
 	}
-	at, _, err := b.deletionNoted(ctx, id)
-	return at, err
+	return nil
 }
 
-// deletionNoted reports whether somebody deleted a program, and when, by the clock of the server.
-func (b *Bus) deletionNoted(ctx context.Context, id events.ProgramID) (time.Time, bool, error) {
-	note, found, err := b.valueByLeader(ctx, events.BucketDeleted, events.CheckpointKey(id))
+// deletionNoted returns the note that a program is deleted, and its revision, by the word of the bucket's leader. Revision 0 says that
+// there is none.
+func (b *Bus) deletionNoted(ctx context.Context, id events.ProgramID) (deletion, uint64, error) {
+	stored, found, err := b.valueByLeader(ctx, events.BucketDeleted, events.CheckpointKey(id))
 	if err != nil {
-		return time.Time{}, false, fmt.Errorf("look whether program %s was deleted: %w", id, err)
+		return deletion{}, 0, fmt.Errorf("look whether program %s was deleted: %w", id, err)
 	}
-	return note.Time, found, nil
+	if !found {
+		return deletion{}, 0, nil
+	}
+	var note deletion
+	_ = json.Unmarshal(stored.Data, &note) // That it is there says what matters; without the upload the source stays.
+	return note, stored.Seq, nil
 }
 
-// takeBackDeletion removes the note of a deletion, if there is one: the program lives, and should its log be lost one day, that must not
-// pass for a deletion.
-func (b *Bus) takeBackDeletion(ctx context.Context, id events.ProgramID) error {
-	_, noted, err := b.deletionNoted(ctx, id)
-	if err != nil || !noted {
+// TakeBackDeletion removes the note that a program is deleted, if there is one: its log is there, and should that be lost one day, it must
+// not pass for a deletion.
+func (b *Bus) TakeBackDeletion(ctx context.Context, id events.ProgramID) error {
+	_, revision, err := b.deletionNoted(ctx, id)
+	if err != nil || revision == 0 {
 		return err
 	}
+	return b.takeBack(ctx, id, revision)
+}
+
+// takeBack leaves a note that is newer than what was read, which is of another deletion.
+func (b *Bus) takeBack(ctx context.Context, id events.ProgramID, revision uint64) error {
 	kv, err := b.js.KeyValue(ctx, events.BucketDeleted)
 	if err == nil {
-		err = kv.Purge(ctx, events.CheckpointKey(id))
+		err = kv.Purge(ctx, events.CheckpointKey(id), jetstream.LastRevision(revision))
 	}
-	if err != nil {
+	if err != nil && !isConflict(err) {
 		return fmt.Errorf("take back the deletion of program %s: %w", id, err)
 	}
 	return nil
@@ -76,9 +100,9 @@ func (b *Bus) Deletions(ctx context.Context) iter.Seq2[events.ProgramID, error] 
 	}
 }
 
-// dropSource removes the source of a program that was deleted at a time, unless another program of the user has the same, or it was
-// uploaded since: then it is for one that is about to be created. Both times are the servers'.
-func (b *Bus) dropSource(ctx context.Context, id events.ProgramID, deleted time.Time) error {
+// dropSource removes the source of a program that was deleted, unless another program of the user has the same, or it was uploaded again
+// since: then it is for one that is about to be created.
+func (b *Bus) dropSource(ctx context.Context, id events.ProgramID, upload string) error {
 	programs, err := b.layout.Programs(ctx, id.User())
 	if err != nil {
 		return err
@@ -86,17 +110,29 @@ func (b *Bus) dropSource(ctx context.Context, id events.ProgramID, deleted time.
 	if slices.ContainsFunc(programs, func(other events.ProgramID) bool { return other.Build() == id.Build() }) {
 		return nil
 	}
-	store, err := b.js.ObjectStore(ctx, events.BucketSources)
-	if err != nil {
+	store, present, err := b.sourceUpload(ctx, id)
+	if err != nil || present == "" || present != upload {
 		return err
 	}
-	key := events.SourceKey(id.User(), id.Build())
-	info, err := store.GetInfo(ctx, key)
-	if err == nil && info.ModTime.Before(deleted) {
-		err = store.Delete(ctx, key)
-	}
+	err = store.Delete(ctx, events.SourceKey(id.User(), id.Build()))
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil
 	}
 	return err
+}
+
+// sourceUpload tells which upload the source of a program is, "" where there is none. Each upload of the same source is another.
+func (b *Bus) sourceUpload(ctx context.Context, id events.ProgramID) (jetstream.ObjectStore, string, error) {
+	store, err := b.js.ObjectStore(ctx, events.BucketSources)
+	if err != nil {
+		return nil, "", err
+	}
+	info, err := store.GetInfo(ctx, events.SourceKey(id.User(), id.Build()))
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return store, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return store, info.NUID, nil
 }

@@ -46,3 +46,26 @@ func (b *Bus) FailRemove(ctx context.Context, id events.ProgramID) error {
 func (b *Bus) LoseLog(ctx context.Context, id events.ProgramID) error {
 	return b.layout.Remove(ctx, id)
 }
+
+// AfterRemove makes fn run whenever a log was removed, before Remove goes on.
+func (b *Bus) AfterRemove(fn func()) { b.layout = afterRemove{b.layout, fn} }
+
+type afterRemove struct {
+	Layout
+	fn func()
+}
+
+func (l afterRemove) Remove(ctx context.Context, id events.ProgramID) error {
+	err := l.Layout.Remove(ctx, id)
+	l.fn()
+	return err
+}
+
+// TakeBackLate takes back the note of a deletion as whoever read it before fn ran.
+func (b *Bus) TakeBackLate(ctx context.Context, id events.ProgramID, fn func() error) error {
+	_, revision, err := b.deletionNoted(ctx, id)
+	if err == nil {
+		err = fn()
+	}
+	return errors.Join(err, b.takeBack(ctx, id, revision))
+}

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,13 +19,16 @@ func (b *Bus) Create(ctx context.Context, id events.ProgramID, first events.Prog
 	if err := b.layout.MakeRoom(ctx, id); err != nil {
 		return fmt.Errorf("create program %s: %w", id, err)
 	}
-	if err := b.takeBackDeletion(ctx, id); err != nil {
-		return fmt.Errorf("create program %s: %w", id, err)
-	}
 	// A header that expects the stream to be empty would be republished with the event and keep its wake-up out of
 	// HERSH_WAKE; nobody else knows the ID yet, and a second ProgramCreated changes nothing.
-	_, err := b.Append(ctx, id, first, string(id)+"/created")
-	return err
+	if _, err := b.Append(ctx, id, first, string(id)+"/created"); err != nil {
+		return err
+	}
+	// Last: a program that could not be made must still count as deleted, and one that was made is there whatever the bucket says.
+	if err := b.TakeBackDeletion(ctx, id); err != nil {
+		b.log.Warn("a program that was created again is noted as deleted until the next sweep", "program", id, "error", err)
+	}
+	return nil
 }
 
 // Append publishes an event to the log of its program and returns its sequence once the server has synced it. The key makes
@@ -96,19 +98,26 @@ func (b *Bus) Heads(ctx context.Context) iter.Seq2[events.Head, error] { return 
 // has the same. What it was is not to be had again. A program that is created in the same moment of the source as it was uploaded before
 // may lose it.
 func (b *Bus) Remove(ctx context.Context, id events.ProgramID) error {
-	at, err := b.noteDeletion(ctx, id)
+	note, err := b.noteDeletion(ctx, id)
 	if err != nil {
-		return fmt.Errorf("note that program %s is deleted: %w", id, err)
+		return err
 	}
 	if err := b.layout.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove program %s: %w", id, err)
 	}
-	return b.removeRest(ctx, id, at)
+	return b.removeRest(ctx, id, note)
 }
 
-// removeRest removes what a program leaves whose log is gone, and that was deleted at a time. The checkpoint goes last: where something
-// fails, the sweep finds it.
-func (b *Bus) removeRest(ctx context.Context, id events.ProgramID, deleted time.Time) error {
+// removeRest removes what a deleted program leaves besides its log, unless it was created again meanwhile: then all of it may be the new
+// one's. The checkpoint goes last: where something fails, the sweep finds it; and should the program be created just now, the sweep makes
+// a new one.
+func (b *Bus) removeRest(ctx context.Context, id events.ProgramID, note deletion) error {
+	if exists, err := b.layout.Exists(ctx, id); err != nil || exists {
+		return err
+	}
+	if err := b.putDeletion(ctx, id, note); err != nil {
+		return err
+	}
 	if _, err := b.withdraw(ctx, events.ProgramEffects(id), func(string) uint64 { return math.MaxUint64 }); err != nil {
 		return fmt.Errorf("remove effects of program %s: %w", id, err)
 	}
@@ -119,7 +128,7 @@ func (b *Bus) removeRest(ctx context.Context, id events.ProgramID, deleted time.
 	if err != nil {
 		return fmt.Errorf("remove output of program %s: %w", id, err)
 	}
-	if err := b.dropSource(ctx, id, deleted); err != nil {
+	if err := b.dropSource(ctx, id, note.Source); err != nil {
 		return fmt.Errorf("remove source of program %s: %w", id, err)
 	}
 	return b.purgeCheckpoint(ctx, id)

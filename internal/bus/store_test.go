@@ -413,7 +413,9 @@ func TestALogLostAfterAnEarlierDeletion(t *testing.T) {
 	t.Parallel()
 	b := hasty(t, natstest.Start(t))
 	for n, before := range map[int]func(context.Context, events.ProgramID) error{
-		1: b.FailRemove,
+		1: func(ctx context.Context, id events.ProgramID) error {
+			return errors.Join(b.FailRemove(ctx, id), b.TakeBackDeletion(ctx, id)) // The latter is for the sweep to do.
+		},
 		2: func(ctx context.Context, id events.ProgramID) error {
 			_, first := bustest.NewProgram("alice", 2)
 			return errors.Join(b.Remove(ctx, id), b.Create(ctx, id, first))
@@ -453,6 +455,144 @@ func TestALogLostAfterAnEarlierDeletion(t *testing.T) {
 	}
 	for id, err := range b.Deletions(t.Context()) {
 		t.Errorf("hosts are told that %s was deleted (%v)", id, err)
+	}
+}
+
+// Whoever publishes while a program is deleted does not keep anything of it, nor its hosts from removing what they have.
+func TestAnEventAmidADeletionSavesNothing(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	id, digest := create(t, b, 1), bustest.Digest(1)
+	err := errors.Join(
+		b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")),
+		b.ShipLog(t.Context(), id, events.LogStdout, "k", []byte("printed")),
+		b.FailRemove(t.Context(), id),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
+		t.Fatal(err)
+	}
+	head, err := b.Head(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := checkpoint(id, head.Seq)
+	cp.Time = head.Time
+	if err := errors.Join(b.Save(t.Context(), cp, true), b.LoseLog(t.Context(), id), b.DropCheckpoint(t.Context(), id)); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := b.HasSource(t.Context(), "alice", digest); err != nil || found {
+		t.Errorf("the source is there: %t, %v", found, err)
+	}
+	if got := output(t, b, id, "*", 0); got != "" {
+		t.Errorf("what it printed is %q", got)
+	}
+	if !noted(t, b, id) {
+		t.Error("hosts are not told that the program was deleted")
+	}
+}
+
+// noted reports whether hosts are told that a program was deleted.
+func noted(t *testing.T, b *bus.Bus, id events.ProgramID) bool {
+	t.Helper()
+	for deleted, err := range b.Deletions(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if deleted == id {
+			return true
+		}
+	}
+	return false
+}
+
+// A sweep that comes between the note of a deletion and the end of the log takes the note back.
+func TestADeletionThatASweepTakesBackAmidIsNotedAgain(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	id := create(t, b, 1)
+	b.AfterRemove(func() {
+		if err := b.TakeBackDeletion(t.Context(), id); err != nil || noted(t, b, id) {
+			t.Errorf("the note is still there (%v)", err)
+		}
+	})
+	if err := b.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if !noted(t, b, id) {
+		t.Error("hosts are not told that the program was deleted")
+	}
+}
+
+func TestTakingBackADeletionLeavesANewerNote(t *testing.T) {
+	t.Parallel()
+	b := hasty(t, natstest.Start(t))
+	id := create(t, b, 1)
+	if err := b.FailRemove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.TakeBackLate(t.Context(), id, func() error { return b.Remove(t.Context(), id) }); err != nil {
+		t.Fatal(err)
+	}
+	if !noted(t, b, id) {
+		t.Error("the note of the second deletion is gone with that of the first")
+	}
+}
+
+// What a program has that was created again under its ID, while the deletion was not through or when the sweep finishes it, is its own.
+func TestDeletionSparesAProgramThatWasCreatedAgain(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(b *bus.Bus, id events.ProgramID, again func() error) error{
+		"Remove": func(b *bus.Bus, id events.ProgramID, again func() error) error {
+			var err error
+			b.AfterRemove(func() { err = again() })
+			return errors.Join(b.Remove(t.Context(), id), err)
+		},
+		"DropCheckpoint": func(b *bus.Bus, id events.ProgramID, again func() error) error {
+			return errors.Join(b.BeginRemove(t.Context(), id), again(), b.FailRemove(t.Context(), id), b.DropCheckpoint(t.Context(), id))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := hasty(t, natstest.Start(t))
+			id := create(t, b, 1)
+			_, first := bustest.NewProgram("alice", 1)
+			err := end(b, id, func() error {
+				return errors.Join(
+					b.Create(t.Context(), id, first), b.Save(t.Context(), checkpoint(id, 1), true),
+					b.ShipLog(t.Context(), id, events.LogStdout, "k", []byte("printed")),
+				)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := output(t, b, id, "*", 0); got != "stdout:printed" {
+				t.Errorf("what it printed is %q", got)
+			}
+			if _, found, err := b.Load(t.Context(), id); err != nil || !found {
+				t.Errorf("its checkpoint is there: %t, %v", found, err)
+			}
+		})
+	}
+}
+
+// A program is made whole, though nobody can say whether one of its ID was deleted before.
+func TestCreateWithoutTheBucketOfDeletions(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	b := hasty(t, srv)
+	js, err := srv.Conn(t).JetStream()
+	if err == nil {
+		err = js.DeleteKeyValue(events.BucketDeleted)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := create(t, b, 1)
+	if head, err := b.Head(t.Context(), id); err != nil || head.Seq != 1 {
+		t.Errorf("the log goes to %d, %v; want its first event", head.Seq, err)
 	}
 }
 

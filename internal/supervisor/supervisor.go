@@ -34,6 +34,8 @@ type Bus interface {
 	Save(ctx context.Context, cp reducer.Checkpoint, replace bool) error
 	Checkpoints(ctx context.Context, user events.UserID) iter.Seq2[reducer.Checkpoint, error]
 	DropCheckpoint(ctx context.Context, id events.ProgramID) error
+	Deletions(ctx context.Context) iter.Seq2[events.ProgramID, error]
+	TakeBackDeletion(ctx context.Context, id events.ProgramID) error
 	Head(ctx context.Context, id events.ProgramID) (events.Head, error)
 	Heads(ctx context.Context) iter.Seq2[events.Head, error]
 
@@ -243,8 +245,8 @@ func (s *Supervisor) sweepAndLog(ctx context.Context) {
 }
 
 // Sweep reconciles every program whose log does not end where its checkpoint does, by sequence and by time, and returns how many
-// there were. It removes the checkpoints of programs that were deleted. It goes on past a program that fails, and returns the errors
-// together.
+// there were. It removes the checkpoints of programs that were deleted, and takes the notes of deletions back of programs that live. It
+// goes on past a program that fails, and returns the errors together.
 func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 	s.metrics.sweeps.Inc()
 	saved := map[events.ProgramID]reducer.Checkpoint{}
@@ -255,10 +257,14 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 		saved[cp.State.ID] = cp
 	}
 	found := 0
-	var failures []error
+	deleted, err := s.deletions(ctx)
+	failures := []error{err}
 	for head, err := range s.bus.Heads(ctx) {
 		if err != nil {
 			return found, errors.Join(append(failures, fmt.Errorf("sweep: %w", err))...)
+		}
+		if deleted[head.ProgramID] {
+			failures = append(failures, s.takeBackDeletion(ctx, head.ProgramID))
 		}
 		cp := saved[head.ProgramID]
 		delete(saved, head.ProgramID)
@@ -278,6 +284,32 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 		failures = append(failures, s.forget(ctx, id))
 	}
 	return found, errors.Join(failures...)
+}
+
+// deletions returns the programs that are noted as deleted, as far as they can be listed.
+func (s *Supervisor) deletions(ctx context.Context) (map[events.ProgramID]bool, error) {
+	deleted := map[events.ProgramID]bool{}
+	for id, err := range s.bus.Deletions(ctx) {
+		if err != nil {
+			return deleted, fmt.Errorf("sweep: %w", err)
+		}
+		deleted[id] = true
+	}
+	return deleted, nil
+}
+
+// takeBackDeletion takes back the note of a deletion that failed, or of a program that was created again. The list that has its log may
+// lag, and the deletion have succeeded just now.
+func (s *Supervisor) takeBackDeletion(ctx context.Context, id events.ProgramID) error {
+	_, err := s.bus.Head(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.log.Info("taking back that a program was deleted, since its log is there", "program", id)
+	return s.bus.TakeBackDeletion(ctx, id)
 }
 
 // forget removes the checkpoint of a program without a log: whoever reconciles a program while it is deleted may save one last. No

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -575,6 +576,46 @@ func TestSweepRemovesCheckpointsWithoutALog(t *testing.T) {
 	}
 	if _, found, err := b.Load(t.Context(), kept); !found || err != nil {
 		t.Errorf("the checkpoint of a program that a list lacks: %v, %v", found, err)
+	}
+}
+
+// A program whose log is there lives, whatever was noted of a deletion; but a list may have a log that is gone.
+func TestSweepTakesBackTheDeletionsOfProgramsThatLive(t *testing.T) {
+	b := newRecorder()
+	lives, gone := program(t, b.Memory, 1, life(1)...), program(t, b.Memory, 2, life(1)...)
+	b.NoteDeletion(lives)
+	var old []events.Head
+	for head := range b.Heads(t.Context()) {
+		old = append(old, head)
+	}
+	if err := b.Remove(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	_, err := newSupervisor(t, oldHeads{b, old}, "s1").Sweep(t.Context())
+	if err != nil && !errors.Is(err, events.ErrNoProgram) {
+		t.Fatal(err)
+	}
+	var deleted []events.ProgramID
+	for id := range b.Deletions(t.Context()) {
+		deleted = append(deleted, id)
+	}
+	if !slices.Equal(deleted, []events.ProgramID{gone}) {
+		t.Errorf("noted as deleted are %v, want %v", deleted, gone)
+	}
+}
+
+type oldHeads struct {
+	*recorder
+	heads []events.Head
+}
+
+func (o oldHeads) Heads(context.Context) iter.Seq2[events.Head, error] {
+	return func(yield func(events.Head, error) bool) {
+		for _, head := range o.heads {
+			if !yield(head, nil) {
+				return
+			}
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ func Conformance(t *testing.T, fresh func(*testing.T) System) {
 		"RestartForgets":              testRestart,
 		"Watch":                       testWatch,
 		"Remove":                      testRemove,
+		"DropCheckpoint":              testDropCheckpoint,
 		"Heartbeats":                  testHeartbeats,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -713,6 +714,40 @@ func testRemove(t *testing.T, s System) {
 	wantNext(t, builds, other, 2)
 	wantDeletions(t, s.Bus, id)
 	create(t, s.Bus, 1) // A program that is created again is not one that was deleted, whatever becomes of its log.
+	wantDeletions(t, s.Bus)
+}
+
+// What comes late of a program that was deleted goes with its checkpoint; what is of one whose log is lost, or there, does not.
+func testDropCheckpoint(t *testing.T, s System) {
+	lost, _ := NewProgram("alice", 1)
+	deleted, again := create(t, s.Bus, 2), create(t, s.Bus, 3)
+	for _, id := range []events.ProgramID{deleted, again} {
+		if err := s.Bus.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(t, s.Bus, 3)
+	for i, id := range []events.ProgramID{deleted, lost, again} {
+		publish(t, s.Bus, id, uint64(i+1), stopOn("h1"))
+		if err := s.Bus.Save(t.Context(), checkpoint(id, 1, "late"), true); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Bus.DropCheckpoint(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := listed(t, s.Bus, ""); got != "" {
+		t.Errorf("checkpoints without those that were dropped: %q", got)
+	}
+	stops, _ := listen(t, effectsOf(s.Bus, "h1", events.ClassRun), done)
+	wantNext(t, stops, lost, 2)
+	wantNext(t, stops, again, 3)
+	wantDeletions(t, s.Bus, deleted)
+	for range 2 { // Again changes nothing.
+		if err := s.Bus.TakeBackDeletion(t.Context(), deleted); err != nil {
+			t.Fatal(err)
+		}
+	}
 	wantDeletions(t, s.Bus)
 }
 

@@ -46,3 +46,21 @@ func (m *Memory) Deletions(ctx context.Context) iter.Seq2[events.ProgramID, erro
 		}
 	}
 }
+
+// TakeBackDeletion removes the note that a program was deleted, if there is one.
+func (m *Memory) TakeBackDeletion(ctx context.Context, id events.ProgramID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deleted = slices.DeleteFunc(m.deleted, func(other events.ProgramID) bool { return other == id })
+	return nil
+}
+
+// NoteDeletion is as much of Remove as is done when it fails to remove the log.
+func (m *Memory) NoteDeletion(id events.ProgramID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deleted = append(m.deleted, id)
+}

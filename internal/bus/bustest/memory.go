@@ -126,10 +126,11 @@ func (m *Memory) Create(ctx context.Context, id events.ProgramID, first events.P
 		at, _ := slices.BinarySearch(m.ids, id)
 		m.ids = slices.Insert(m.ids, at, id)
 	}
-	m.deleted = slices.DeleteFunc(m.deleted, func(other events.ProgramID) bool { return other == id })
 	m.mu.Unlock()
-	_, err := m.Append(ctx, id, first, string(id)+"/created")
-	return err
+	if _, err := m.Append(ctx, id, first, string(id)+"/created"); err != nil {
+		return err
+	}
+	return m.TakeBackDeletion(ctx, id)
 }
 
 // Append publishes an event to the log of its program and returns its sequence.
@@ -259,10 +260,14 @@ func (m *Memory) Remove(_ context.Context, id events.ProgramID) error {
 	defer m.mu.Unlock()
 	m.deleted = append(m.deleted, id)
 	delete(m.programs, id)
+	m.ids = slices.DeleteFunc(m.ids, func(other events.ProgramID) bool { return other == id })
+	m.removeRest(id)
+	return nil
+}
+
+func (m *Memory) removeRest(id events.ProgramID) {
 	delete(m.checkpoints, id)
 	m.effects.messages = slices.DeleteFunc(m.effects.messages, func(msg *message) bool { return msg.program == id })
-	m.ids = slices.DeleteFunc(m.ids, func(other events.ProgramID) bool { return other == id })
-	return nil
 }
 
 // Load returns the checkpoint of a program, and false when there is none that can be read.
@@ -289,14 +294,20 @@ func (m *Memory) Save(ctx context.Context, cp reducer.Checkpoint, replace bool) 
 	return nil
 }
 
-// DropCheckpoint removes the checkpoint of a program; one that is gone is fine.
+// DropCheckpoint removes the checkpoint of a program without a log; one that is gone is fine. Of one that was deleted it removes what
+// came late, too, unless the program was created again.
 func (m *Memory) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.checkpoints, id)
+	switch {
+	case !slices.Contains(m.deleted, id):
+		delete(m.checkpoints, id)
+	case m.programs[id] == nil:
+		m.removeRest(id)
+	}
 	return nil
 }
 
