@@ -65,12 +65,19 @@ func (b *Bus) deletionNoted(ctx context.Context, id events.ProgramID) (deletion,
 	return note, stored.Seq, nil
 }
 
-// TakeBackDeletion removes the note that a program is deleted, if there is one: its log is there, and should that be lost one day, it must
-// not pass for a deletion.
+// TakeBackDeletion removes the note that a program is deleted where its log is there: should that be lost one day, it must not pass for a
+// deletion. It looks for the log after it has read the note, for the note that is stored when the log is gone is to stay.
 func (b *Bus) TakeBackDeletion(ctx context.Context, id events.ProgramID) error {
 	_, revision, err := b.deletionNoted(ctx, id)
 	if err != nil || revision == 0 {
 		return err
+	}
+	_, err = b.Head(ctx, id)
+	if errors.Is(err, events.ErrNoProgram) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("take back the deletion of program %s: %w", id, err)
 	}
 	return b.takeBack(ctx, id, revision)
 }

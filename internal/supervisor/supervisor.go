@@ -264,7 +264,7 @@ func (s *Supervisor) Sweep(ctx context.Context) (int, error) {
 			return found, errors.Join(append(failures, fmt.Errorf("sweep: %w", err))...)
 		}
 		if deleted[head.ProgramID] {
-			failures = append(failures, s.takeBackDeletion(ctx, head.ProgramID))
+			failures = append(failures, s.bus.TakeBackDeletion(ctx, head.ProgramID))
 		}
 		cp := saved[head.ProgramID]
 		delete(saved, head.ProgramID)
@@ -296,20 +296,6 @@ func (s *Supervisor) deletions(ctx context.Context) (map[events.ProgramID]bool, 
 		deleted[id] = true
 	}
 	return deleted, nil
-}
-
-// takeBackDeletion takes back the note of a deletion that failed, or of a program that was created again. The list that has its log may
-// lag, and the deletion have succeeded just now.
-func (s *Supervisor) takeBackDeletion(ctx context.Context, id events.ProgramID) error {
-	_, err := s.bus.Head(ctx, id)
-	if errors.Is(err, events.ErrNoProgram) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.log.Info("taking back that a program was deleted, since its log is there", "program", id)
-	return s.bus.TakeBackDeletion(ctx, id)
 }
 
 // forget removes the checkpoint of a program without a log: whoever reconciles a program while it is deleted may save one last. No

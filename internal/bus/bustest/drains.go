@@ -47,14 +47,16 @@ func (m *Memory) Deletions(ctx context.Context) iter.Seq2[events.ProgramID, erro
 	}
 }
 
-// TakeBackDeletion removes the note that a program was deleted, if there is one.
+// TakeBackDeletion removes the note that a program was deleted where its log is there.
 func (m *Memory) TakeBackDeletion(ctx context.Context, id events.ProgramID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.deleted = slices.DeleteFunc(m.deleted, func(other events.ProgramID) bool { return other == id })
+	if m.programs[id] != nil {
+		m.deleted = slices.DeleteFunc(m.deleted, func(other events.ProgramID) bool { return other == id })
+	}
 	return nil
 }
 
