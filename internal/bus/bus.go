@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -79,6 +80,9 @@ func (b *Bus) Provision(ctx context.Context) error {
 	if b.opts.Bind {
 		return b.provisioned(ctx)
 	}
+	if err := b.formerEffectsFit(ctx); err != nil {
+		return err
+	}
 	for _, cfg := range []jetstream.StreamConfig{b.wakeStream(), b.effectsStream(), b.outputStream(), b.uploadsStream()} {
 		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
@@ -101,6 +105,28 @@ func (b *Bus) Provision(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("provision bucket %s: %w", events.BucketSources, err)
+	}
+	return nil
+}
+
+// formerEffectsFit refuses an upgrade that would lose effects: the server drops, of each former subject, which held those of all programs,
+// the oldest beyond the bound that is new.
+func (b *Bus) formerEffectsFit(ctx context.Context) error {
+	stream, err := b.js.Stream(ctx, events.StreamEffects)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	var info *jetstream.StreamInfo
+	if err == nil {
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(events.FormerEffectsSubject("*", "*")))
+	}
+	if err != nil {
+		return fmt.Errorf("look for effects of a former version: %w", err)
+	}
+	for subject, waiting := range info.State.Subjects {
+		if waiting > effects.MaxWaiting {
+			return fmt.Errorf("%d effects of a former version wait in %s, and this version keeps %d: let executors of the former version take them first", waiting, subject, effects.MaxWaiting)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -331,6 +332,7 @@ func TestProvisionUpdatesFormerQueues(t *testing.T) {
 		}
 		wantText(t, "the answer", request(t, nc, subject, nil, fmt.Appendf(nil, `{"programId":%q,"seq":2}`, id)), `"seq":`)
 	}
+	wantNoUpgrade(t, srv, nc, id)
 	for range 2 { // Again changes nothing.
 		hasty(t, srv)
 	}
@@ -351,6 +353,37 @@ func TestProvisionUpdatesFormerQueues(t *testing.T) {
 				t.Errorf("%q %s gives %v, want %v", q.host, q.class, got, want)
 			}
 		}
+	}
+}
+
+// wantNoUpgrade fills a former queue beyond the new bound, and empties it again.
+func wantNoUpgrade(t *testing.T, srv *natstest.Server, nc *nats.Conn, id events.ProgramID) {
+	t.Helper()
+	full := events.FormerEffectsSubject("h9", events.ClassRun)
+	for range effects.MaxWaiting + 1 {
+		wantText(t, "the answer", request(t, nc, full, nil, fmt.Appendf(nil, `{"programId":%q,"seq":2}`, id)), `"seq":`)
+	}
+	b, err := bus.New(srv.Conn(t), natstest.Log(t), bus.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = b.Provision(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "101 effects of a former version wait in hersh.effects.h9.run") {
+		t.Errorf("provision: %v", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), events.StreamEffects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := stream.CachedInfo().State; state.Msgs != effects.MaxWaiting+3 {
+		t.Errorf("%d messages are there, want all %d", state.Msgs, effects.MaxWaiting+3)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject(full)); err != nil {
+		t.Fatal(err)
 	}
 }
 

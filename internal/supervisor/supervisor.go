@@ -117,7 +117,7 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 			return head, s.failed(id, fmt.Errorf("%w (read to %d, expected %d)", err, head.Seq, atLeast))
 		}
 	}
-	if err := s.publish(ctx, id, pending); err != nil {
+	if err := s.publish(ctx, head.State, pending); err != nil {
 		if errors.Is(err, effects.ErrBacklog) { // Of a host that is gone nobody takes any, until that is known.
 			s.checkHost(ctx, head.State)
 		}
@@ -134,17 +134,22 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 }
 
 // publish goes on past a queue that has no room: what is for another, a stop above all, must not wait for it.
-func (s *Supervisor) publish(ctx context.Context, id events.ProgramID, pending []reducer.Pending) error {
+//
+// What is for a host that the program is not on is the stop of a container that is nobody's. A host that takes none of them need not hold
+// up the program: where it is sound, its next comparison removes the container, and where it is not, it may have made them all up.
+func (s *Supervisor) publish(ctx context.Context, state reducer.ProgramState, pending []reducer.Pending) error {
 	var backlog error
 	for _, p := range pending {
-		err := s.bus.PublishEffects(ctx, effects.Message{ProgramID: id, Seq: p.Seq, Time: p.Time, Attempt: p.Attempt, Effects: p.Effects})
+		err := s.bus.PublishEffects(ctx, effects.Message{ProgramID: state.ID, Seq: p.Seq, Time: p.Time, Attempt: p.Attempt, Effects: p.Effects})
 		switch {
 		case err == nil:
 			s.metrics.published.Inc()
-		case errors.Is(err, effects.ErrBacklog):
+		case !errors.Is(err, effects.ErrBacklog):
+			return errors.Join(backlog, err)
+		case p.HostID == "" || p.HostID == state.HostID:
 			backlog = err
 		default:
-			return err
+			s.log.Warn("dropped the stop of a container that is nobody's: its host takes none", "program", state.ID, "seq", p.Seq, "host", p.HostID)
 		}
 	}
 	return backlog

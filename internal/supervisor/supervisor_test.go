@@ -354,6 +354,27 @@ func TestReconcileGoesOnPastAFullQueue(t *testing.T) {
 	want(t, "with a full queue", b.taken(), "publish fails; publish 7 h1-run StopRuntime")
 }
 
+// A host that the program is not on can make up any number of containers, and then take none of their stops.
+func TestOrphansOfAnotherHostDoNotHoldUpAProgram(t *testing.T) {
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	id := program(t, b.Memory, 1, life(1)...)
+	made := events.RuntimeStarted{Origin: events.Origin{HostID: "h2", Attempt: 1}, ContainerID: "c9"}
+	for range effects.MaxWaiting {
+		if err := b.PublishTrigger(t.Context(), events.EffectsSubject("h2", events.ClassRun, id), id, 6, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(t, b.Memory, id, made)
+	cp, err := s.Reconcile(t.Context(), id, 6)
+	if err != nil || cp.Seq != 6 {
+		t.Errorf("reconcile comes to event %d: %v", cp.Seq, err)
+	}
+	if saved, found, err := b.Load(t.Context(), id); err != nil || !found || saved != cp {
+		t.Errorf("saved is %+v, %v, %v", saved, found, err)
+	}
+}
+
 // Nobody takes the effects of a host that is lost, and no checkpoint says yet that the program is to go there.
 func TestReconcileOfABacklogFindsALostHost(t *testing.T) {
 	const ttl = 30 * time.Second
