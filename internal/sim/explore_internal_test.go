@@ -99,7 +99,7 @@ func TestSmallWorldFindsMistakes(t *testing.T) {
 			t.Fatalf("there is no mistake %q", name)
 		}
 		bounds := Bounds{Users: 2, Faults: 1, Waits: 1, Wakes: 1, Steady: true}
-		found, err := Explore(context.Background(), bounds, hooks, runtime.GOMAXPROCS(0), 20_000, nil)
+		found, err := Explore(context.Background(), bounds, hooks, runtime.GOMAXPROCS(0), 100_000, nil)
 		if err != nil || found.Result.Violation == nil {
 			t.Errorf("%s: not found in %d worlds (%v)", name, found.Worlds, err)
 			continue
