@@ -34,17 +34,18 @@ effects/host                 | events effects effects/compose effects/storage ef
 internal/source              | events                                                         | patternmatcher
 internal/bus                 | core internal/pause                                            | nats
 internal/pause               |                                                                |
+internal/keylock             |                                                                |
 internal/natsserver          |                                                                | nats-server
 internal/tenants             | events                                                         | nats
 ── loops: they declare the interfaces they need
 program                      | core                                                           |
 internal/supervisor          | core                                                           | prometheus
-internal/executor            | core                                                           | prometheus
+internal/executor            | core internal/keylock                                          | prometheus
 ── services: wiring, flags, signals
 internal/service             |                                                                | prometheus sys
 internal/service/supervisord | any                                                            | nats prometheus
 internal/service/executord   | any                                                            | nats prometheus
-internal/api                 | core internal/supervisor internal/bus client/wire internal/pause | nats prometheus
+internal/api                 | core internal/supervisor internal/bus client/wire internal/pause internal/keylock | nats prometheus
 cmd/...                      | any                                                            | nats prometheus kong uuid
 cmd/hersh                    | any internal/sim/...                                           | nats prometheus kong uuid
 ── outside

@@ -20,6 +20,7 @@ import (
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
 	"github.com/rlaaudgjs5638/hersh/internal/bus"
+	"github.com/rlaaudgjs5638/hersh/internal/keylock"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -83,6 +84,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *Metrics
 	limiter    *limiter
+	commits    keylock.Locks // Of sources that are being stored.
 
 	svc    micro.Service
 	ctx    context.Context // Of the requests in hand.

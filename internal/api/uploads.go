@@ -64,7 +64,8 @@ func (s *Server) uploadChunk(ctx context.Context, user events.UserID, req wire.U
 }
 
 // uploadCommit verifies an upload and makes it a source. Doing it again changes nothing, also while the first time is still under way:
-// where the other one was faster, and took the chunks away, the source is there.
+// it waits for that, or, where another server was faster and took the chunks away, finds the source there. Of two that store the same at
+// once the object store would keep the chunks of both, and count one.
 func (s *Server) uploadCommit(ctx context.Context, user events.UserID, req wire.UploadCommitRequest) (wire.UploadCommitReply, error) {
 	if err := checkUpload(req.Upload); err != nil {
 		return wire.UploadCommitReply{}, err
@@ -74,6 +75,11 @@ func (s *Server) uploadCommit(ctx context.Context, user events.UserID, req wire.
 		return wire.UploadCommitReply{}, fail(wire.CodeBadRequest, "%s", err)
 	}
 	reply := wire.UploadCommitReply{BuildID: build}
+	unlock, err := s.commits.Lock(ctx, events.SourceKey(user, build))
+	if err != nil {
+		return reply, err
+	}
+	defer unlock()
 	if found, err := s.bus.HasSource(ctx, user, req.SourceDigest); err != nil || found {
 		return reply, err
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rlaaudgjs5638/hersh/client/wire"
 	"github.com/rlaaudgjs5638/hersh/events"
@@ -87,4 +89,42 @@ func TestCommitsOfOneUploadAtOnce(t *testing.T) {
 			t.Errorf("%s: committed again: %v", c.name, err)
 		}
 	}
+}
+
+// slowStore stores nothing before the test lets it.
+type slowStore struct {
+	*overtaken
+	goOn chan struct{}
+	puts int
+}
+
+func (s *slowStore) PutSource(ctx context.Context, user events.UserID, digest events.SourceDigest, tarball io.Reader) error {
+	s.puts++
+	<-s.goOn
+	return s.overtaken.PutSource(ctx, user, digest, tarball)
+}
+
+// What two store at once the object store keeps twice, and counts once.
+func TestASourceIsStoredOnceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tarball = "a tarball of a program"
+		sum := sha256.Sum256([]byte(tarball))
+		req := wire.UploadCommitRequest{Upload: strings.Repeat("0a", 16), SourceDigest: events.SourceDigest(hex.EncodeToString(sum[:]))}
+		store := &slowStore{overtaken: &overtaken{chunks: tarball}, goOn: make(chan struct{})}
+		s := &Server{bus: store, opts: Options{Quotas: Quotas{}.orDefault()}}
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				if _, err := s.uploadCommit(t.Context(), "alice", req); err != nil {
+					t.Errorf("commit: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(store.goOn)
+		group.Wait()
+		if store.puts != 1 || store.source != tarball {
+			t.Errorf("stored %d times, last %q", store.puts, store.source)
+		}
+	})
 }

@@ -24,11 +24,15 @@ func (b *Bus) HostAlive(ctx context.Context, host events.HostID) (bool, error) {
 // valueByLeader asks the leader of a bucket for the value of a key, and reports whether there is one.
 func (b *Bus) valueByLeader(ctx context.Context, bucket, key string) (storedMessage, bool, error) {
 	stored, err := b.getStored(ctx, "KV_"+bucket, map[string]any{"last_by_subj": "$KV." + bucket + "." + key})
-	var refused *jetstream.APIError
-	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+	if isNotFound(err) {
 		return storedMessage{}, false, nil
 	}
 	return stored, err == nil && !isDeleted(stored.Header), err
+}
+
+func isNotFound(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeMessageNotFound
 }
 
 // isDeleted reports whether the raw headers of a value say that its key was deleted, or has expired.

@@ -2,6 +2,8 @@ package bus
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,24 +16,27 @@ import (
 // metaDigest is the metadata key under which a source keeps the digest that its uploader named.
 const metaDigest = "sha256"
 
-// HasSource reports whether the source tarball of a digest is there.
+// HasSource reports whether the source tarball of a digest is there, by the word of the bucket's leader: a copy may lag behind an upload.
 func (b *Bus) HasSource(ctx context.Context, user events.UserID, digest events.SourceDigest) (bool, error) {
 	build, err := events.NewBuildID(digest)
 	if err != nil {
 		return false, err
 	}
-	store, err := b.js.ObjectStore(ctx, events.BucketSources)
-	if err != nil {
-		return false, fmt.Errorf("look up source %s: %w", build, err)
-	}
-	info, err := store.GetInfo(ctx, events.SourceKey(user, build))
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
+	// The object store encodes names like this, since they may hold anything.
+	name := base64.URLEncoding.EncodeToString([]byte(events.SourceKey(user, build)))
+	subject := "$O." + events.BucketSources + ".M." + name
+	stored, err := b.getStored(ctx, "OBJ_"+events.BucketSources, map[string]any{"last_by_subj": subject})
+	if isNotFound(err) {
 		return false, nil
 	}
+	var info jetstream.ObjectInfo
+	if err == nil {
+		err = json.Unmarshal(stored.Data, &info)
+	}
 	if err != nil {
 		return false, fmt.Errorf("look up source %s: %w", build, err)
 	}
-	return info.Metadata[metaDigest] == string(digest), nil
+	return !info.Deleted && info.Metadata[metaDigest] == string(digest), nil
 }
 
 // PutSource uploads a source tarball, unless it is there already. Nothing is verified here: an executor does so before every

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rlaaudgjs5638/hersh/effects"
 	"github.com/rlaaudgjs5638/hersh/events"
+	"github.com/rlaaudgjs5638/hersh/internal/keylock"
 	"github.com/rlaaudgjs5638/hersh/reducer"
 )
 
@@ -91,7 +92,7 @@ type Executor struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *Metrics
-	locks   keyLocks
+	locks   keylock.Locks
 	doubts  doubts
 	admit   *admission
 	started time.Time
@@ -178,7 +179,7 @@ func (e *Executor) handle(ctx context.Context, id events.ProgramID, seq uint64) 
 		return nil
 	}
 	// One at a time for each program and class: after a reconnect the same message may be here twice.
-	unlock, err := e.locks.lock(ctx, lockKey(id, effects.Class(pending.Effects)))
+	unlock, err := e.locks.Lock(ctx, lockKey(id, effects.Class(pending.Effects)))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ const (
 // fenceLoop ends the containers of this host while the bus has taken no heartbeat for too long. The host may be declared lost then,
 // and its programs be started elsewhere; where they must never run twice, they have to end here before. What starts meanwhile,
 // since its effect was in hand, ends as well. A host that was suspended for so long may find that its next heartbeat is taken before
-// this loop looks: so it looks at the time between two heartbeats too, unless all was ended since the first of them.
+// this loop looks: so it looks at the time between two heartbeats too, unless all was ended since the first of them. It does that once:
+// what cannot be ended may be ended by a comparison, while programs that came since are not to pay for it.
 func (e *Executor) fenceLoop(ctx context.Context) {
 	if e.opts.FenceAfter <= 0 {
 		return
@@ -35,9 +36,13 @@ func (e *Executor) fenceLoop(ctx context.Context) {
 			settled = max(settled, beat)
 			continue
 		}
-		if err := e.fence(ctx, away); err == nil {
+		switch err := e.fence(ctx, away); {
+		case err == nil:
 			settled = e.opts.Uptime()
-		} else if ctx.Err() == nil {
+		case e.opts.Uptime()-time.Duration(e.lastBeat.Load()) <= e.opts.FenceAfter:
+			settled = beat
+			e.log.Error("could not end all programs of a host that was cut off; it is back, and what is nobody's goes with the next comparison", "error", err)
+		case ctx.Err() == nil:
 			e.log.Error("cannot end all programs of a host that is cut off; trying on", "error", err)
 		}
 	}

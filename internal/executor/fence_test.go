@@ -100,6 +100,46 @@ func TestFence(t *testing.T) {
 	})
 }
 
+// stubbornHost cannot end one container.
+type stubbornHost struct {
+	*testHost
+	stuck string
+}
+
+func (h *stubbornHost) End(ctx context.Context, c effects.Container, reason string) error {
+	if c.ID == h.stuck {
+		return errFault
+	}
+	return h.testHost.End(ctx, c, reason)
+}
+
+// A host that is back ends no programs any more, though there was one that it could not end.
+func TestFenceEndsWithItsCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetUp(t)
+		s.toReady()
+		s.saveCheckpoint()
+		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+		host := &stubbornHost{testHost: s.host, stuck: s.state().ContainerID}
+		bus.cut.Store(true)
+		_, stop := s.start(bus, host, executor.Options{FenceAfter: 10 * time.Second})
+		defer stop()
+		time.Sleep(15 * time.Second)
+		bus.cut.Store(false)
+		bus.back <- struct{}{}
+		time.Sleep(5 * time.Minute)
+		s.id = s.program(2)
+		s.toReady()
+		s.saveCheckpoint()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if state := s.state(); state.State != reducer.StateReady {
+			t.Errorf("what is started long after is %+v", state)
+		}
+		want(t, "containers", s.containers(), "1:runs 1:runs")
+	})
+}
+
 // A machine that was suspended for too long may be lost, though its first heartbeat is taken at once when it wakes.
 func TestFenceAfterASuspension(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -78,20 +77,4 @@ func lookUp(rows, facts []string) (int, string) {
 		}
 	}
 	return -1, ""
-}
-
-func TestKeyLocksKeepNothing(t *testing.T) {
-	var k keyLocks
-	for i := range 10 {
-		unlock, err := k.lock(t.Context(), fmt.Sprint(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			unlock()
-			if i == 0 && len(k.locks) != 0 {
-				t.Errorf("%d locks are kept", len(k.locks))
-			}
-		}()
-	}
 }

@@ -54,7 +54,7 @@ func (e *Executor) deletions(ctx context.Context) (map[events.ProgramID]bool, er
 // forget removes what is left of one program. Nothing else happens to the program here meanwhile: it might be created again.
 func (e *Executor) forget(ctx context.Context, id events.ProgramID) error {
 	for _, class := range []events.Class{events.ClassBuild, events.ClassRun} {
-		unlock, err := e.locks.lock(ctx, lockKey(id, class))
+		unlock, err := e.locks.Lock(ctx, lockKey(id, class))
 		if err != nil {
 			return err
 		}

@@ -1,23 +1,24 @@
-package executor
+// Package keylock has one lock a key.
+package keylock
 
 import (
 	"context"
 	"sync"
 )
 
-// keyLocks is one lock a key. The zero value is ready. Its size is bounded by how much is locked or waited for at once.
-type keyLocks struct {
+// Locks are one lock a key. The zero value is ready. Their size is bounded by how much is locked or waited for at once.
+type Locks struct {
 	mu    sync.Mutex
-	locks map[string]*keyLock
+	locks map[string]*lock
 }
 
-type keyLock struct {
+type lock struct {
 	free  chan struct{} // Holds one token while nobody has the lock.
 	users int           // Holders and waiters.
 }
 
-// lock waits for the lock of a key, or for ctx to end.
-func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+// Lock waits for the lock of a key, or for ctx to end.
+func (k *Locks) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	l := k.join(key)
 	select {
 	case <-l.free:
@@ -31,15 +32,15 @@ func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err err
 	}
 }
 
-func (k *keyLocks) join(key string) *keyLock {
+func (k *Locks) join(key string) *lock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l, found := k.locks[key]
 	if !found {
-		l = &keyLock{free: make(chan struct{}, 1)}
+		l = &lock{free: make(chan struct{}, 1)}
 		l.free <- struct{}{}
 		if k.locks == nil {
-			k.locks = map[string]*keyLock{}
+			k.locks = map[string]*lock{}
 		}
 		k.locks[key] = l
 	}
@@ -47,7 +48,7 @@ func (k *keyLocks) join(key string) *keyLock {
 	return l
 }
 
-func (k *keyLocks) leave(key string, l *keyLock) {
+func (k *Locks) leave(key string, l *lock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l.users--; l.users == 0 {
