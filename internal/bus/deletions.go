@@ -27,11 +27,11 @@ type deletion struct {
 
 // noteDeletion notes that somebody is about to delete a program.
 func (b *Bus) noteDeletion(ctx context.Context, id events.ProgramID) (deletion, error) {
-	_, source, err := b.sourceUpload(ctx, id)
+	info, err := b.sourceInfo(ctx, id.User(), id.Build())
 	if err != nil {
-		return deletion{}, fmt.Errorf("look up source of program %s: %w", id, err)
+		return deletion{}, err
 	}
-	note := deletion{At: time.Now().UTC(), Source: source}
+	note := deletion{At: time.Now().UTC(), Source: info.NUID} // Each upload of the same source has another.
 	return note, b.putDeletion(ctx, id, note)
 }
 
@@ -117,29 +117,16 @@ func (b *Bus) dropSource(ctx context.Context, id events.ProgramID, upload string
 	if slices.ContainsFunc(programs, func(other events.ProgramID) bool { return other.Build() == id.Build() }) {
 		return nil
 	}
-	store, present, err := b.sourceUpload(ctx, id)
-	if err != nil || present == "" || present != upload {
+	info, err := b.sourceInfo(ctx, id.User(), id.Build())
+	if err != nil || info.NUID == "" || info.NUID != upload {
 		return err
 	}
-	err = store.Delete(ctx, events.SourceKey(id.User(), id.Build()))
+	store, err := b.js.ObjectStore(ctx, events.BucketSources)
+	if err == nil {
+		err = store.Delete(ctx, events.SourceKey(id.User(), id.Build()))
+	}
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil
 	}
 	return err
-}
-
-// sourceUpload tells which upload the source of a program is, "" where there is none. Each upload of the same source is another.
-func (b *Bus) sourceUpload(ctx context.Context, id events.ProgramID) (jetstream.ObjectStore, string, error) {
-	store, err := b.js.ObjectStore(ctx, events.BucketSources)
-	if err != nil {
-		return nil, "", err
-	}
-	info, err := store.GetInfo(ctx, events.SourceKey(id.User(), id.Build()))
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		return store, "", nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	return store, info.NUID, nil
 }

@@ -22,21 +22,30 @@ func (b *Bus) HasSource(ctx context.Context, user events.UserID, digest events.S
 	if err != nil {
 		return false, err
 	}
+	info, err := b.sourceInfo(ctx, user, build)
+	return info.Metadata[metaDigest] == string(digest), err
+}
+
+// sourceInfo returns what the object store says of a source, by the word of the bucket's leader; nothing where there is none.
+func (b *Bus) sourceInfo(ctx context.Context, user events.UserID, build events.BuildID) (jetstream.ObjectInfo, error) {
 	// The object store encodes names like this, since they may hold anything.
 	name := base64.URLEncoding.EncodeToString([]byte(events.SourceKey(user, build)))
 	subject := "$O." + events.BucketSources + ".M." + name
 	stored, err := b.getStored(ctx, "OBJ_"+events.BucketSources, map[string]any{"last_by_subj": subject})
 	if isNotFound(err) {
-		return false, nil
+		return jetstream.ObjectInfo{}, nil
 	}
 	var info jetstream.ObjectInfo
 	if err == nil {
 		err = json.Unmarshal(stored.Data, &info)
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up source %s: %w", build, err)
+		return jetstream.ObjectInfo{}, fmt.Errorf("look up source %s: %w", build, err)
 	}
-	return !info.Deleted && info.Metadata[metaDigest] == string(digest), nil
+	if info.Deleted {
+		return jetstream.ObjectInfo{}, nil
+	}
+	return info, nil
 }
 
 // PutSource uploads a source tarball, unless it is there already. Nothing is verified here: an executor does so before every
