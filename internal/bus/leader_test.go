@@ -116,12 +116,11 @@ func TestHeadOfASilentLeader(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	began := time.Now()
 	if _, err := b.Head(ctx, id); !errors.Is(err, events.ErrNoLeader) || errors.Is(err, events.ErrNoProgram) {
 		t.Errorf("the head by a leader that is silent: %v, want ErrNoLeader", err)
 	}
-	if took := time.Since(began); took > 9*time.Second {
-		t.Errorf("it took %s to say so, want some 5 s", took)
+	if ctx.Err() != nil {
+		t.Error("it waited as long as its caller would, though that is longer than a worker may be held")
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
