@@ -64,10 +64,20 @@ func (p *Process) Start() error {
 		defer p.mu.Unlock()
 		if p.cmd == cmd && p.Died != nil { // Nobody killed it.
 			p.cmd = nil
-			p.Died(fmt.Errorf("%s ended by itself: %v; see %s", p.Name, err, p.Log))
+			p.Died(fmt.Errorf("%s ended by itself: %v; its log, %s, ends with\n%s", p.Name, err, p.Log, end(p.Log)))
 		}
 	}()
 	return nil
+}
+
+// end is what a file ends with, for whoever will not find it any more.
+func end(path string) []byte {
+	const enough = 1000
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return data[max(len(data)-enough, 0):]
 }
 
 // Kill ends the process as kill -9 does, frozen or not, and waits until it is gone.
