@@ -142,7 +142,10 @@ func (c client) DropCheckpoint(ctx context.Context, id events.ProgramID) error {
 }
 
 func (c client) Beat(ctx context.Context, beat events.Heartbeat) error {
-	return c.w.busCall(ctx, "beat", "", func() error { return c.Memory.Beat(background, beat) })
+	return c.w.busCall(ctx, "beat", "", func() error {
+		c.w.lastBeat[beat.HostID] = c.w.now
+		return c.Memory.Beat(background, beat)
+	})
 }
 
 // Hosts may lack some: a copy of the heartbeats that lags, or whose server was frozen.

@@ -33,6 +33,7 @@ func (w *World) clone(shared metrics) *World {
 		c.procs[i] = &copied
 		c.equip(&copied)
 	}
+	c.lastBeat = maps.Clone(w.lastBeat)
 	c.cutShort, c.lost, c.expired, c.explain = maps.Clone(w.cutShort), maps.Clone(w.lost), maps.Clone(w.expired), maps.Clone(w.explain)
 	c.truths = maps.Clone(w.truths)
 	for id, t := range c.truths {

@@ -308,7 +308,9 @@ func numberOf(id events.ProgramID, key string) (n number, rest string, ok bool) 
 		n.of, digits, rest = aContainer, strings.TrimPrefix(rest, "c"), ""
 	case "lost":
 		n.of = anAttempt
-		rest, digits, _ = strings.Cut(rest, "/")
+		host, attempt, _ := strings.Cut(rest, "/")
+		digits, rest, _ = strings.Cut(attempt, "/") // Then comes the loss before.
+		rest = host + rest
 	}
 	var err error
 	n.n, err = strconv.ParseUint(digits, 10, 64)

@@ -130,7 +130,7 @@ func (w *World) connect(p *proc) {
 
 // serverLeaves begins an absence of the server.
 func (w *World) serverLeaves() {
-	w.serverAway = true
+	w.serverAway, w.serverLeft = true, w.now
 	for _, p := range w.procs {
 		w.cutShort[p.host], _ = w.mem.HostAlive(background, p.host)
 	}
@@ -179,7 +179,10 @@ func (w *World) checkLoss(id events.ProgramID, host events.HostID) {
 	}
 	// What the process was answered before the server went away still holds, though it says so only now.
 	asked, found := w.current.proc.asked[host]
-	if silent := w.now.Sub(w.serverBack); silent < hostTTL/2 && w.cutShort[host] && (!found || asked >= w.serverBackStep) {
+	silent := w.now.Sub(w.serverBack)
+	// It may have sent none for so long that the absence of the server does not matter.
+	missed := silent+max(w.serverLeft.Sub(w.lastBeat[host]), 0) >= hostTTL
+	if silent < hostTTL/2 && w.cutShort[host] && !missed && (!found || asked >= w.serverBackStep) {
 		w.violate(id, "%s is declared lost %s after the server was back, and was there before", host, silent)
 	}
 }

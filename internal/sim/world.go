@@ -116,9 +116,11 @@ type World struct {
 	current *task
 	ids     []events.ProgramID
 
-	serverAway     bool                   // Nobody reaches the bus.
-	serverBack     time.Time              // Since when the bus is there.
-	serverBackStep int                    // The step at which it came back.
+	serverAway     bool      // Nobody reaches the bus.
+	serverLeft     time.Time // When the bus went away the last time.
+	serverBack     time.Time // Since when the bus is there.
+	serverBackStep int       // The step at which it came back.
+	lastBeat       map[events.HostID]time.Time
 	cutShort       map[events.HostID]bool // Hosts that were there when the server went away the last time.
 	late           []late                 // Calls that are yet to take effect, though their callers have given up.
 	lost           map[place]loss         // Where programs were when their host was declared lost.
@@ -176,7 +178,7 @@ func (w *World) result() Result {
 func newWorld(cfg Config) *World {
 	w := &World{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), now: epoch(),
-		lost: map[place]loss{}, cutShort: map[events.HostID]bool{}, expired: map[events.HostID]int{},
+		lost: map[place]loss{}, lastBeat: map[events.HostID]time.Time{}, cutShort: map[events.HostID]bool{}, expired: map[events.HostID]int{},
 		truths: map[events.ProgramID]*truth{}, old: map[events.ProgramID][]reducer.Checkpoint{}, explain: map[string]bool{},
 	}
 	w.climate = w.newClimate()

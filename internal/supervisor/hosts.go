@@ -18,6 +18,7 @@ import (
 const (
 	hostsEvery    = 2 * time.Second  // How often heartbeats are looked at.
 	programsEvery = 30 * time.Second // How often all programs are looked at, though no host is newly gone.
+	maxLosses     = 100              // Of a host in one attempt of a program, within the time that keys are remembered.
 	withdrawShare = 6                // Withdrawing takes at most this part of a TTL: 5 s of the usual 30 s.
 )
 
@@ -139,15 +140,15 @@ func (w *HostWatch) scanAgain() {
 }
 
 // Check is Look for one program: one that was asked to start on a host which was lost long ago need not wait for it.
-func (w *HostWatch) Check(ctx context.Context, s reducer.ProgramState, now time.Time) error {
-	if w.mayBeBack(s.HostID, now) {
+func (w *HostWatch) Check(ctx context.Context, cp reducer.Checkpoint, now time.Time) error {
+	if w.mayBeBack(cp.State.HostID, now) {
 		return nil
 	}
-	lost, err := w.isLost(ctx, s)
+	lost, err := w.isLost(ctx, cp.State)
 	if err != nil || !lost {
 		return err
 	}
-	return errors.Join(w.declare(ctx, s), w.withdraw(ctx))
+	return errors.Join(w.declare(ctx, cp), w.withdraw(ctx))
 }
 
 // mayBeBack reports whether nothing may be concluded yet of a host. One that was lost at the last look may be back since: the leader is
@@ -187,7 +188,7 @@ func (w *HostWatch) declareAll(ctx context.Context) (int, error) {
 		}
 		if lost {
 			found++
-			failures = append(failures, w.declare(ctx, cp.State))
+			failures = append(failures, w.declare(ctx, cp))
 		}
 	}
 	return found, errors.Join(failures...)
@@ -221,11 +222,9 @@ func (w *HostWatch) known(host events.HostID) (alive, asked bool) {
 	return alive, asked
 }
 
-func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
-	lost := events.HostLost{HostID: s.HostID, Reason: fmt.Sprintf("no heartbeat for %s", w.ttl)}
-	// Once for each attempt: the next one may be on the same host again.
-	key := fmt.Sprintf("%s/lost/%s/%d", s.ID, s.HostID, s.Attempt)
-	seq, err := w.bus.Append(ctx, s.ID, lost, key)
+func (w *HostWatch) declare(ctx context.Context, cp reducer.Checkpoint) error {
+	s := cp.State
+	seq, err := w.appendLoss(ctx, cp)
 	switch {
 	case errors.Is(err, events.ErrNoProgram):
 		return nil
@@ -242,6 +241,20 @@ func (w *HostWatch) declare(ctx context.Context, s reducer.ProgramState) error {
 	}
 	w.obsolete[s.HostID][s.ID] = seq
 	return nil
+}
+
+// appendLoss appends HostLost and returns its sequence. It is stored once for each attempt: the next one may be on the same host again. But
+// it may have been said before for nothing, by somebody whose checkpoint lagged, and the program wait for the host only since. Then the bus
+// knows the key, and answers with a loss that came before what the checkpoint has: it is said again, once for that loss.
+func (w *HostWatch) appendLoss(ctx context.Context, cp reducer.Checkpoint) (uint64, error) {
+	s := cp.State
+	lost := events.HostLost{HostID: s.HostID, Reason: fmt.Sprintf("no heartbeat for %s", w.ttl)}
+	key := fmt.Sprintf("%s/lost/%s/%d", s.ID, s.HostID, s.Attempt)
+	seq, err := w.bus.Append(ctx, s.ID, lost, key)
+	for again := 0; err == nil && seq < cp.Seq && again < maxLosses; again++ {
+		seq, err = w.bus.Append(ctx, s.ID, lost, fmt.Sprintf("%s/%d", key, seq))
+	}
+	return seq, err
 }
 
 // withdraw takes back what waits for lost hosts. It is tried again until it succeeds; what stays nevertheless, for instance when this

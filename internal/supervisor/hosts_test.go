@@ -296,7 +296,7 @@ func TestHostWatchChecksOneProgram(t *testing.T) {
 				at = at.Add(2 * time.Second / 5)
 			}
 		}
-		if err := watch.Check(t.Context(), c.state, c.at); !errors.Is(err, c.err) || len(b.lost) != c.lost {
+		if err := watch.Check(t.Context(), reducer.Checkpoint{State: c.state}, c.at); !errors.Is(err, c.err) || len(b.lost) != c.lost {
 			t.Errorf("%s: %v, declared lost %v, want %d", c.name, err, b.lost, c.lost)
 		}
 	}

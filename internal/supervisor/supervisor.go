@@ -119,7 +119,7 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	}
 	if err := s.publish(ctx, head.State, pending); err != nil {
 		if errors.Is(err, effects.ErrBacklog) { // Of a host that is gone nobody takes any, until that is known.
-			s.checkHost(ctx, head.State)
+			s.checkHost(ctx, head)
 		}
 		return head, s.failed(id, err)
 	}
@@ -129,7 +129,7 @@ func (s *Supervisor) reconcileFrom(ctx context.Context, from reducer.Checkpoint,
 	if err := s.bus.Save(ctx, head, replace); err != nil {
 		return head, s.failed(id, err)
 	}
-	s.checkHost(ctx, head.State)
+	s.checkHost(ctx, head)
 	return head, nil
 }
 
@@ -156,12 +156,12 @@ func (s *Supervisor) publish(ctx context.Context, state reducer.ProgramState, pe
 }
 
 // checkHost finds a program that has just come to wait for a host which is lost. Where it cannot, the watch itself finds it later.
-func (s *Supervisor) checkHost(ctx context.Context, state reducer.ProgramState) {
+func (s *Supervisor) checkHost(ctx context.Context, head reducer.Checkpoint) {
 	if s.hosts == nil {
 		return
 	}
-	if err := s.hosts.Check(ctx, state, s.now()); err != nil && ctx.Err() == nil {
-		s.log.Warn("cannot look after the host of a program now", "program", state.ID, "host", state.HostID, "error", err)
+	if err := s.hosts.Check(ctx, head, s.now()); err != nil && ctx.Err() == nil {
+		s.log.Warn("cannot look after the host of a program now", "program", head.State.ID, "host", head.State.HostID, "error", err)
 	}
 }
 

@@ -408,6 +408,34 @@ func TestReconcileOfABacklogFindsALostHost(t *testing.T) {
 	want(t, "once the host is known to be lost", b.taken(), "publish 9 any-build EnsureProgramFolders+BuildRuntime; save 9 Building")
 }
 
+// A loss that told a program nothing, since a checkpoint that lagged made somebody say it, does not hide the one that does.
+func TestALossForNothingHidesNoOther(t *testing.T) {
+	const ttl = 30 * time.Second
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
+	now := time.Now()
+	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), now)
+	failed := events.StopFinished{Origin: events.Origin{HostID: "h1", Attempt: 1}, ContainerID: "c1", Error: "no"}
+	id := program(t, b.Memory, 1, append(life(1), events.UserStopRequested{}, failed)...)
+	lost := events.HostLost{HostID: "h1", Reason: "no heartbeat"}
+	if _, err := b.Append(t.Context(), id, lost, string(id)+"/lost/h1/1"); err != nil {
+		t.Fatal(err)
+	}
+	add(t, b.Memory, id, events.UserStopRequested{})
+	if cp := reconcile(t, s, id, 9); cp.State.State != reducer.StateStopping {
+		t.Fatalf("the program is %s", cp.State.State)
+	}
+	for range 8 { // It is blind for a TTL, and then looks at all programs every 30 s.
+		now = now.Add(ttl / 3)
+		if _, err := watch.Look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cp := reconcile(t, s, id, 0); cp.State.State != reducer.StateError || cp.Seq != 10 {
+		t.Errorf("the program is %s at event %d, want one more loss", cp.State.State, cp.Seq)
+	}
+}
+
 func TestCrashBetweenPublishAndSavePublishesTheSameKey(t *testing.T) {
 	b := newRecorder()
 	id := program(t, b.Memory, 1, events.UserStartRequested{})
