@@ -133,6 +133,7 @@ func (w *World) staleCheckpoint(id events.ProgramID) {
 	if old := w.old[id]; len(old) > 0 {
 		cp := old[w.pick(len(old))]
 		w.fault("stale: checkpoint of %s is back at %d", shortProgram(id), cp.Seq)
+		w.stale++
 		w.mem.SetCheckpoint(id, cp, true)
 	}
 }
@@ -147,6 +148,7 @@ func (w *World) aheadCheckpoint(id events.ProgramID) {
 	cp.Time = cp.Time.Add(-1)
 	cp.State.State = reducer.State(w.pick(7))
 	w.fault("wrong: checkpoint of %s claims %d", shortProgram(id), cp.Seq)
+	w.stale++
 	w.mem.SetCheckpoint(id, cp, true)
 }
 

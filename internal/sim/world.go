@@ -130,6 +130,7 @@ type World struct {
 	faulty    bool // Faults strike.
 	steps     int
 	faults    int
+	stale     int // Checkpoints that were made wrong.
 	users     int
 	trace     bytes.Buffer
 	violation *Violation
