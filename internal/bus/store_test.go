@@ -425,16 +425,8 @@ func TestALogLostAfterAnEarlierDeletion(t *testing.T) {
 		if err := before(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
-			t.Fatal(err)
-		}
-		head, err := b.Head(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cp := reducer.NewCheckpoint(id)
-		cp.Seq, cp.Time = head.Seq, head.Time
-		err = errors.Join(
+		cp := afterOneMoreEvent(t, b, id)
+		err := errors.Join(
 			b.PutSource(t.Context(), "alice", digest, strings.NewReader("tarball")),
 			b.ShipLog(t.Context(), id, events.LogStdout, string(id), []byte("printed")),
 			b.Save(t.Context(), cp, true),
@@ -471,15 +463,7 @@ func TestAnEventAmidADeletionSavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
-		t.Fatal(err)
-	}
-	head, err := b.Head(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cp := checkpoint(id, head.Seq)
-	cp.Time = head.Time
+	cp := afterOneMoreEvent(t, b, id)
 	if err := errors.Join(b.Save(t.Context(), cp, true), b.LoseLog(t.Context(), id), b.DropCheckpoint(t.Context(), id)); err != nil {
 		t.Fatal(err)
 	}
@@ -492,6 +476,21 @@ func TestAnEventAmidADeletionSavesNothing(t *testing.T) {
 	if !noted(t, b, id) {
 		t.Error("hosts are not told that the program was deleted")
 	}
+}
+
+// afterOneMoreEvent publishes one, and returns a checkpoint of the log that it ends.
+func afterOneMoreEvent(t *testing.T, b *bus.Bus, id events.ProgramID) reducer.Checkpoint {
+	t.Helper()
+	if _, err := b.Append(t.Context(), id, events.UserStartRequested{}, ""); err != nil {
+		t.Fatal(err)
+	}
+	head, err := b.Head(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := reducer.NewCheckpoint(id)
+	cp.Seq, cp.Time = head.Seq, head.Time
+	return cp
 }
 
 // noted reports whether hosts are told that a program was deleted.

@@ -53,25 +53,29 @@ func (d *description) named(of sort, n uint64) {
 }
 
 func (d *description) container(id string) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(id, "c"), 10, 64)
-	if err != nil {
-		d.word(id) // There is none.
-		return
+	if n, ok := containerNumber(id); ok {
+		d.named(aContainer, n)
+	} else {
+		d.word(id)
 	}
-	d.named(aContainer, n)
+}
+
+// containerNumber is the number in a container's ID.
+func containerNumber(id string) (uint64, bool) {
+	digits, found := strings.CutPrefix(id, "c")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return n, found && err == nil
 }
 
 // call describes one, with the containers and the effects that it names.
 func (d *description) call(op string) {
 	for _, word := range strings.Fields(op) {
-		if n, err := strconv.ParseUint(strings.TrimPrefix(word, "c"), 10, 64); err == nil && word[0] == 'c' {
-			d.named(aContainer, n)
-		} else if key, isKey := strings.CutPrefix(word, "/"); isKey {
+		if key, isKey := strings.CutPrefix(word, "/"); isKey {
 			seq, _, _ := strings.Cut(key, "/")
 			n, _ := strconv.ParseUint(seq, 10, 64)
 			d.named(anEvent, n)
 		} else {
-			d.word(word)
+			d.container(word)
 		}
 	}
 }
@@ -211,8 +215,8 @@ func (w *World) describeProcess(d *description, p *proc, t *truth) {
 			d.named(anEvent, l.Seq)
 		}
 	}
-	for _, c := range w.docker.containers {
-		if w.cfg.small.bounds.Waits > 0 { // Else no host is lost.
+	if w.cfg.small.bounds.Waits > 0 { // Else no host is lost.
+		for _, c := range w.docker.containers {
 			d.flag(c.started < p.since)
 			d.flag(c.started < p.compareBegan)
 		}
@@ -305,7 +309,9 @@ func numberOf(id events.ProgramID, key string) (n number, rest string, ok bool) 
 	digits := of
 	switch of {
 	case "exit":
-		n.of, digits, rest = aContainer, strings.TrimPrefix(rest, "c"), ""
+		n.of = aContainer
+		n.n, ok = containerNumber(rest)
+		return n, "", found && ok
 	case "lost":
 		n.of = anAttempt
 		host, attempt, _ := strings.Cut(rest, "/")

@@ -12,9 +12,9 @@ import (
 // Exploration is what came of Explore.
 type Exploration struct {
 	Complete bool   // Every order of steps was gone through; else a violation or a limit came first.
-	Worlds   int    // That differ.
+	Worlds   int    // In which there is a choice, or nothing left to do, and that go on differently.
 	Steps    int    // From one world to another.
-	Rests    int    // Worlds with nothing left to do. From each of them one run came to rest and was checked.
+	Rests    int    // Those with nothing left to do. From each of them one run came to rest and was checked.
 	Depth    int    // The most steps until there was nothing left to do.
 	Result   Result // Of the run with the violation, if there is one.
 }
@@ -146,6 +146,10 @@ func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
 	rests := false
 	path := from.path
 	for ; w.violation == nil; path = append(path, 0) {
+		if len(path) > longest {
+			w.violate(w.ids[0], "work does not end")
+			return path
+		}
 		if e.visit != nil {
 			e.visit(w)
 		}
@@ -204,6 +208,9 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	}
 	return true
 }
+
+// longest is how many steps a run may take; none that ends comes near.
+const longest = 2000
 
 // worldsBetweenTelling pass in some minutes.
 const worldsBetweenTelling = 100_000

@@ -16,6 +16,7 @@ func TestSmallWorldLeavesNothingOut(t *testing.T) {
 	if !FewSeeds {
 		all = append(all,
 			Bounds{Users: 2, Wakes: 1}, Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Turns: true},
+			Bounds{Users: 1, Faults: 2, Wakes: 1, Turns: true, Steady: true},
 			Bounds{Users: 2, Wakes: 1, Turns: true, Switches: 1}, Bounds{Users: 1, Faults: 1, Wakes: 1, Turns: true, Switches: 1, Steady: true})
 	}
 	for _, bounds := range all {

@@ -377,17 +377,9 @@ func TestOrphansOfAnotherHostDoNotHoldUpAProgram(t *testing.T) {
 
 // Nobody takes the effects of a host that is lost, and no checkpoint says yet that the program is to go there.
 func TestReconcileOfABacklogFindsALostHost(t *testing.T) {
-	const ttl = 30 * time.Second
 	b := newRecorder()
 	s := newSupervisor(t, b, "s1")
-	now := time.Now()
-	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), now)
-	for range 4 { // It is blind for a TTL.
-		if _, err := watch.Look(t.Context(), now); err != nil {
-			t.Fatal(err)
-		}
-		now = now.Add(ttl / 3)
-	}
+	watch, now := watchLooked(t, b, 4) // It is blind for a TTL.
 	s.UseHosts(watch, func() time.Time { return now })
 	stopped := events.StopFinished{Origin: events.Origin{HostID: "h1", Attempt: 1}, ContainerID: "c1", Success: true}
 	id := program(t, b.Memory, 1, append(life(1), events.UserStopRequested{}, stopped)...)
@@ -408,13 +400,25 @@ func TestReconcileOfABacklogFindsALostHost(t *testing.T) {
 	want(t, "once the host is known to be lost", b.taken(), "publish 9 any-build EnsureProgramFolders+BuildRuntime; save 9 Building")
 }
 
-// A loss that told a program nothing, since a checkpoint that lagged made somebody say it, does not hide the one that does.
-func TestALossForNothingHidesNoOther(t *testing.T) {
+// watchLooked returns a watch that has looked so often, and the time then. It looks three times in a TTL.
+func watchLooked(t *testing.T, b supervisor.HostBus, times int) (*supervisor.HostWatch, time.Time) {
+	t.Helper()
 	const ttl = 30 * time.Second
-	b := newRecorder()
-	s := newSupervisor(t, b, "s1")
 	now := time.Now()
 	watch := supervisor.NewHostWatch(b, ttl, natstest.Log(t), now)
+	for range times {
+		now = now.Add(ttl / 3)
+		if _, err := watch.Look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return watch, now
+}
+
+// A loss that told a program nothing, since a checkpoint that lagged made somebody say it, does not hide the one that does.
+func TestALossForNothingHidesNoOther(t *testing.T) {
+	b := newRecorder()
+	s := newSupervisor(t, b, "s1")
 	failed := events.StopFinished{Origin: events.Origin{HostID: "h1", Attempt: 1}, ContainerID: "c1", Error: "no"}
 	id := program(t, b.Memory, 1, append(life(1), events.UserStopRequested{}, failed)...)
 	lost := events.HostLost{HostID: "h1", Reason: "no heartbeat"}
@@ -425,12 +429,7 @@ func TestALossForNothingHidesNoOther(t *testing.T) {
 	if cp := reconcile(t, s, id, 9); cp.State.State != reducer.StateStopping {
 		t.Fatalf("the program is %s", cp.State.State)
 	}
-	for range 8 { // It is blind for a TTL, and then looks at all programs every 30 s.
-		now = now.Add(ttl / 3)
-		if _, err := watch.Look(t.Context(), now); err != nil {
-			t.Fatal(err)
-		}
-	}
+	watchLooked(t, b, 8) // It is blind for a TTL, and then looks at all programs every 30 s.
 	if cp := reconcile(t, s, id, 0); cp.State.State != reducer.StateError || cp.Seq != 10 {
 		t.Errorf("the program is %s at event %d, want one more loss", cp.State.State, cp.Seq)
 	}
