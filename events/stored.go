@@ -33,6 +33,31 @@ type Stored struct {
 	Time time.Time // When the server stored it.
 	Type Type      // Last token of the subject; any string a client may have published.
 	Data []byte
+
+	decoded *decoded // Of one that is kept.
+}
+
+// decoded is what a message says as an event of a program.
+type decoded struct {
+	of  ProgramID
+	ev  Event
+	err error
+}
+
+// Kept is the same message in the log of a program that is kept in memory and replayed often: it is decoded now, and not again.
+// Whoever changes a copy makes a new one.
+func (s Stored) Kept(id ProgramID) Stored {
+	ev, err := Decode(id, s.Type, s.Data)
+	s.decoded = &decoded{of: id, ev: ev, err: err}
+	return s
+}
+
+// Decode is what the message says as an event of the program whose log it is in; see the function.
+func (s Stored) Decode(id ProgramID) (Event, error) {
+	if s.decoded != nil && s.decoded.of == id {
+		return s.decoded.ev, s.decoded.err
+	}
+	return Decode(id, s.Type, s.Data)
 }
 
 // Head is how far the log of a program goes.

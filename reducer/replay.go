@@ -52,7 +52,7 @@ func (c Checkpoint) Next(stored events.Stored) (Checkpoint, Step, error) {
 		return c, Step{}, fmt.Errorf("replay %s: event %d comes after event %d", c.State.ID, stored.Seq, c.Seq)
 	}
 	step := Step{Seq: stored.Seq, Time: stored.Time, Type: stored.Type, Before: c.State, After: c.State}
-	step.Event, step.Reject = events.Decode(c.State.ID, stored.Type, stored.Data)
+	step.Event, step.Reject = stored.Decode(c.State.ID)
 	if step.Reject == nil {
 		step.After, step.Effects, step.Ignored = transition(c.State, step.Event)
 	}

@@ -165,7 +165,7 @@ func (m *Memory) AppendRaw(ctx context.Context, id events.ProgramID, typ events.
 	}
 	p.last++
 	p.perType[typ]++
-	p.events = append(p.events, events.Stored{Seq: p.last, Time: now, Type: typ, Data: bytes.Clone(data)})
+	p.events = append(p.events, events.Stored{Seq: p.last, Time: now, Type: typ, Data: bytes.Clone(data)}.Kept(id))
 	if key != "" {
 		p.keys[key] = stamp{seq: p.last, at: now}
 	}
