@@ -101,15 +101,19 @@ func (d *description) log(t *truth) {
 	d.named(anEvent, t.at.Seq)
 	d.state(t.at.State)
 	for _, p := range t.outstanding.All() {
-		d.named(anEvent, p.Seq)
-		d.word(string(p.HostID))
-		d.named(anAttempt, p.Attempt)
-		for _, eff := range p.Effects {
-			d.word(string(eff.Type()))
-			d.named(anAttempt, eff.Place().Attempt)
-			if stop, ok := eff.(effects.StopRuntime); ok {
-				d.container(stop.ContainerID)
-			}
+		d.pending(p)
+	}
+}
+
+func (d *description) pending(p reducer.Pending) {
+	d.named(anEvent, p.Seq)
+	d.word(string(p.HostID))
+	d.named(anAttempt, p.Attempt)
+	for _, eff := range p.Effects {
+		d.word(string(eff.Type()))
+		d.named(anAttempt, eff.Place().Attempt)
+		if stop, ok := eff.(effects.StopRuntime); ok {
+			d.container(stop.ContainerID)
 		}
 	}
 }
@@ -164,6 +168,7 @@ func (d *description) add(other description) {
 func (w *World) describe() (d description, known bool) {
 	t := w.truth(w.ids[0])
 	cp, found, _ := w.mem.Load(background, w.ids[0])
+	d.text, d.numbers = make([]byte, 0, 1024), make([]number, 0, 64)
 	known = !found || 0 < cp.Seq && cp.Seq <= t.at.Seq && cp.State == t.log[cp.Seq-1].After
 	d.number(uint64(w.now.UnixNano()))
 	d.number(w.mem.Fingerprints(w.cfg.small.seed).Hosts)
@@ -201,9 +206,7 @@ func (w *World) describe() (d description, known bool) {
 // describeProcess describes one with the order in which it and its comparisons began, as far as checks ask for it, and no numbers of steps.
 func (w *World) describeProcess(d *description, p *proc, t *truth) {
 	d.next(p.name)
-	for _, b := range []bool{
-		p.alive, p.compared, p.dueCheck, p.dueLook, p.dueBlind, p.lagged, p.tried < p.since, p.compareBegan < p.since, w.cutShort[p.host],
-	} {
+	for _, b := range []bool{p.alive, p.compared, p.dueCheck, p.dueLook, p.dueBlind} {
 		d.flag(b)
 	}
 	for _, id := range p.exits {
@@ -215,7 +218,10 @@ func (w *World) describeProcess(d *description, p *proc, t *truth) {
 			d.named(anEvent, l.Seq)
 		}
 	}
-	if w.cfg.small.bounds.Waits > 0 { // Else no host is lost.
+	if w.asksWhatBegan() {
+		for _, b := range w.began(p) {
+			d.flag(b)
+		}
 		for _, c := range w.docker.containers {
 			d.flag(c.started < p.since)
 			d.flag(c.started < p.compareBegan)
@@ -224,6 +230,22 @@ func (w *World) describeProcess(d *description, p *proc, t *truth) {
 	if p.watch != nil {
 		d.number(deep(w.cfg.small.seed, reflect.ValueOf(p.watch).Elem()))
 	}
+}
+
+// asksWhatBegan reports whether it matters what began before what: for checks where hosts may be lost, which takes time, and for an executor that
+// compares again before it works, which the restart of a server makes it do.
+func (w *World) asksWhatBegan() bool {
+	b := w.cfg.small.bounds
+	return b.Waits > 0 || !b.Steady
+}
+
+// began says what of a process began before what.
+func (w *World) began(p *proc) []bool {
+	return []bool{p.lagged, p.tried < p.since, p.compareBegan < p.since, w.cutShort[p.host]}
+}
+
+func (t *task) beganBefore() []bool {
+	return []bool{t.lagged, t.began <= t.proc.compareBegan, t.began < t.proc.since}
 }
 
 // describeTasks describes what is under way, in any order.
@@ -236,10 +258,13 @@ func (w *World) describeTasks(d *description) {
 		one.word(t.name)
 		one.word(t.key)
 		one.call(t.next)
-		for _, b := range []bool{
-			t.news, t.lagged, t.unheard, t.began <= t.proc.compareBegan, t.began < t.proc.since, w.hasTurn(t),
-		} {
+		for _, b := range []bool{t.news, t.unheard, w.hasTurn(t)} {
 			one.flag(b)
+		}
+		if w.asksWhatBegan() {
+			for _, b := range t.beganBefore() {
+				one.flag(b)
+			}
 		}
 		for _, l := range w.lost { // There is one program, and one host.
 			one.flag(l.step < t.began)

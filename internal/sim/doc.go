@@ -19,6 +19,7 @@
 //	explore.go      all of it, in every order
 //	fingerprint.go  whether two worlds go on alike
 //	description.go  what of a world that depends on
-//	alone.go        which orders need not be told apart
+//	seen.go         what of what it was told a task still looks at
+//	order.go        which orders need not be told apart
 //	clone.go        beginning in the middle
 package sim

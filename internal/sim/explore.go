@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"math"
 	"slices"
 	"sync"
 )
@@ -141,11 +140,11 @@ func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
 	w := e.begin(from.base, shared)
 	defer w.end()
 	for _, choice := range from.path[from.done:] {
-		w.make(w.moves()[choice])
+		w.make(w.allMoves()[choice])
 	}
 	rests := false
 	path := from.path
-	for ; w.violation == nil; path = append(path, 0) {
+	for w.violation == nil {
 		if len(path) > longest {
 			w.violate(w.ids[0], "work does not end")
 			return path
@@ -155,10 +154,11 @@ func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
 		}
 		all := w.moves()
 		// A world with one choice is followed without a look at whether it was: it is not kept.
-		if rests || (len(all) > 1 || all[0].what == comesToRest || e.bounds.Whole) && !e.isNew(w, &from, path, all) {
+		if rests || (len(all) > 1 || all[0].what == comesToRest || e.bounds.Whole || e.bounds.Exact) && !e.isNew(w, &from, path, all) {
 			return nil
 		}
 		rests = all[0].what == comesToRest
+		path = append(path, all[0].choice)
 		w.make(all[0])
 	}
 	return path
@@ -173,7 +173,7 @@ func (e *explorer) begin(base *World, shared metrics) *World {
 
 // isNew notes a world, and all the choices in it but the first, unless it was seen before with as much left.
 func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) bool {
-	print, left := w.fingerprint(e.bounds.Whole), w.cfg.small.left
+	print, left := w.fingerprint(e.bounds.Exact), w.cfg.small.left
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	covered, seen := e.seen[print]
@@ -193,14 +193,11 @@ func (e *explorer) isNew(w *World, from *beginning, path []byte, all []move) boo
 	}
 	e.found.Steps += len(all)
 	e.found.Depth = max(e.found.Depth, len(path))
-	if len(all) > math.MaxUint8 {
-		panic("there are more choices than a byte can tell apart")
-	}
-	if len(all) > 1 && w.mayBeCloned() && !e.bounds.Whole {
+	if len(all) > 1 && w.mayBeCloned() && !e.bounds.Exact {
 		from.base, from.done = w.clone(metrics{}), len(path)
 	}
-	for choice := len(all) - 1; choice > 0; choice-- {
-		e.todo = append(e.todo, beginning{append(path[:len(path):len(path)], byte(choice)), from.base, from.done})
+	for _, m := range slices.Backward(all[1:]) {
+		e.todo = append(e.todo, beginning{append(path[:len(path):len(path)], m.choice), from.base, from.done})
 	}
 	e.more.Broadcast()
 	if e.found.Worlds >= e.maxWorlds {
@@ -249,7 +246,7 @@ func bit(left Bounds) uint64 {
 func (e *explorer) repeat(path []byte) Result {
 	w := e.newWorld(newMetrics(), true)
 	for _, choice := range path {
-		all := w.moves()
+		all := w.allMoves()
 		w.tracef("%d of %d: %s", choice, len(all), all[choice].what)
 		w.make(all[choice])
 	}

@@ -18,6 +18,7 @@ var (
 	wakes    = flag.Int("wakes", 1, "with -users, how many wake-ups the supervisor has in hand at once")
 	turns    = flag.Bool("turns", false, "with -users, what was begun goes on until it ends; only the user and faults come between")
 	switches = flag.Int("switches", 0, "with -turns, how often something else goes on before, 0 to 3")
+	single   = flag.Bool("single", false, "with -users, a process has one thing in hand at a time")
 	steady   = flag.Bool("steady", false, "with -users, the server never restarts")
 	worlds   = flag.Int("worlds", 100_000_000, "give up after so many")
 )
@@ -30,10 +31,12 @@ func TestSmallWorld(t *testing.T) {
 			sim.Bounds{Users: 1, Wakes: 4},
 			sim.Bounds{Users: 1, Faults: 1, Waits: 1, Wakes: 1, Steady: true},
 			sim.Bounds{Users: 2, Faults: 1, Wakes: 1, Turns: true, Steady: true},
-			sim.Bounds{Users: 1, Faults: 2, Wakes: 1, Turns: true, Steady: true})
+			sim.Bounds{Users: 1, Faults: 2, Wakes: 1, Turns: true, Steady: true},
+			sim.Bounds{Users: 2, Faults: 1, Wakes: 1, Single: true, Steady: true},
+			sim.Bounds{Users: 1, Faults: 2, Wakes: 1, Single: true, Steady: true})
 	}
 	if *users > 0 {
-		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Turns: *turns, Switches: *switches, Steady: *steady}}
+		all = []sim.Bounds{{Users: *users, Faults: *faults, Waits: *waits, Wakes: *wakes, Turns: *turns, Switches: *switches, Single: *single, Steady: *steady}}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -3,7 +3,6 @@ package sim
 import (
 	"hash/maphash"
 	"reflect"
-	"strings"
 	"sync"
 )
 
@@ -17,8 +16,17 @@ func (w *World) fingerprint(exact bool) uint64 {
 	seed := w.cfg.small.seed
 	bus := w.mem.Fingerprints(seed)
 	sum := mix(seed, bus.Logs, bus.Checkpoints, bus.Queues, uint64(w.docker.made), d.print(seed, d.raw()))
+	for i, p := range w.procs {
+		for _, b := range w.began(p) {
+			sum = mix(seed, sum, uint64(i), zeroOrOne(b))
+		}
+	}
 	for _, t := range w.tasks { // In any order.
-		sum += mix(seed, t.seen.exact, t.seen.history)
+		of := mix(seed, t.seen.exact, t.seen.history)
+		for _, b := range t.beganBefore() {
+			of = mix(seed, of, zeroOrOne(b))
+		}
+		sum += of
 	}
 	return sum
 }
@@ -30,56 +38,6 @@ func mix(seed maphash.Seed, numbers ...uint64) uint64 {
 		maphash.WriteComparable(&h, n)
 	}
 	return h.Sum64()
-}
-
-// seen is what a task was told so far, which is what it goes on from.
-type seen struct {
-	history uint64 // What it was like.
-	numbers []number
-	exact   uint64 // Kept for exact fingerprints only.
-}
-
-// tell notes what a task is told, in a small world.
-func (w *World) tell(t *task, what func(*description)) {
-	if w.cfg.small == nil {
-		return
-	}
-	var d description
-	what(&d)
-	t.seen.history = mix(w.cfg.small.seed, t.seen.history, maphash.Bytes(w.cfg.small.seed, d.text))
-	t.seen.numbers = append(t.seen.numbers, d.numbers...)
-}
-
-// remember tells a task how a call ended, and what it could see.
-func (w *World) remember(t *task, op string, err error) {
-	w.tell(t, func(d *description) {
-		d.call(op)
-		d.flag(err != nil)
-		if err != errFault {
-			w.describeSeen(d, op)
-		}
-	})
-	if s := w.cfg.small; s != nil && s.bounds.Whole {
-		bus := w.mem.Fingerprints(s.seed)
-		t.seen.exact = mix(s.seed, t.seen.exact, bus.Logs, bus.Checkpoints)
-	}
-}
-
-// describeSeen describes what a call can see of the world.
-func (w *World) describeSeen(d *description, op string) {
-	switch word, rest, _ := strings.Cut(op, " "); {
-	case word == "read", word == "head", op == "list heads":
-		d.log(w.truth(w.ids[0]))
-	case word == "load", op == "list checkpoints":
-		cp, found, _ := w.mem.Load(background, w.ids[0])
-		d.checkpoint(cp, found)
-	case word == "ask", op == "list hosts":
-		d.number(w.mem.Fingerprints(w.cfg.small.seed).Hosts)
-	case word == "withdraw":
-		d.number(w.mem.Fingerprints(w.cfg.small.seed).Queues)
-	case strings.Contains(rest, "container"), word == "inspect":
-		d.docker(&w.docker)
-	}
 }
 
 func zeroOrOne(b bool) uint64 {

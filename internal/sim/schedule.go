@@ -252,7 +252,7 @@ func (w *World) resumeNext(p *proc) bool {
 	p.undone = p.undone[1:]
 	w.tracef("%s resumes %s/%d", p.name, shortProgram(next.ProgramID), next.Seq)
 	t := w.spawn(p, "effects", key, nil, func() error { return p.exec.Handle(background, next.ProgramID, next.Seq) }, func(error) {})
-	w.tell(t, func(d *description) { d.named(anEvent, next.Seq) })
+	w.tellMessage(t, next.Seq)
 	return true
 }
 
@@ -275,7 +275,7 @@ func (w *World) work(p *proc, name, key string, d bustest.Delivery, handle func(
 	}
 	w.tracef("%s takes %s %s/%d, delivery %d", p.name, name, shortProgram(d.ProgramID), d.Seq, d.Delivered)
 	var t *task
-	defer func() { w.tell(t, func(of *description) { of.named(anEvent, d.Seq) }) }()
+	defer func() { w.tellMessage(t, d.Seq) }()
 	t = w.spawn(p, name, key, &d, handle, func(err error) {
 		answer := d.Ack
 		if err != nil && !w.cfg.Hooks.AckFailed {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +19,10 @@ type Bounds struct {
 	Turns  bool // What was begun goes on until it ends, or its process; the user and faults come between any two of its calls.
 	// Switches are how often something else goes on, or begins, before what has its turn has ended. Without Turns that is free.
 	Switches int
+	Single   bool // A process has one thing in hand at a time.
 	Steady   bool // The server never restarts, after which everybody looks at everything.
-	Whole    bool // Ways are followed too that are known to lead to worlds that others lead to: slow, and what the others are held against.
+	Whole    bool // Every way is followed, also where another leads to the same world. Tests hold explorations that leave ways out against it.
+	Exact    bool // Worlds are told apart by all that is in them, also where they go on alike. Tests hold the others against it.
 }
 
 // small is a small world's state beside the world itself: one program, one host and one supervisor, where somebody else chooses each step.
@@ -43,20 +46,29 @@ func (s *small) take() callFault {
 
 // move is one step that may come next.
 type move struct {
-	what    string
-	cost    Bounds
-	touches objects
-	do      func()
+	choice   byte // Which it is of all.
+	what     string
+	of       *task // That goes on, or that a fault befalls; nil is none.
+	byItself bool  // A fault of the world, or a call that is on its way: it comes from no process.
+	cost     cost
+	access   access
+	do       func()
 }
+
+// cost is what a move takes of what may happen.
+type cost struct{ users, faults, waits, switches int8 }
+
+// usualMoves are as many as there mostly are at once.
+const usualMoves = 32
 
 const comesToRest = "comes to rest"
 
-// moves are all the steps that may come next. The first one of a world that has nothing to do is to come to rest, after which there are
+// moves are the steps that may come next, as far as they lead to worlds that no others lead to.
+func (w *World) moves() []move { return w.enough(w.allMoves()) }
+
+// allMoves are all the steps that may come next. The first one of a world that has nothing to do is to come to rest, after which there are
 // none.
-func (w *World) moves() []move {
-	if t := w.alone(); t != nil {
-		return []move{{what: "goes on", do: func() { w.run(t) }}}
-	}
+func (w *World) allMoves() []move {
 	all := w.works()
 	if len(all) == 0 {
 		all = append(all, move{what: comesToRest, do: func() { w.rest(); w.checkAtRest() }})
@@ -68,7 +80,13 @@ func (w *World) moves() []move {
 	if w.cfg.small.left.Faults > 0 {
 		all = append(all, w.mishaps()...)
 	}
-	return w.unlessPostponed(all)
+	if len(all) > math.MaxUint8 {
+		panic("there are more choices than a byte can tell apart")
+	}
+	for i := range all {
+		all[i].choice = byte(i)
+	}
+	return all
 }
 
 // works are the steps of processes, and of calls that are on their way. What has its turn comes first.
@@ -84,34 +102,42 @@ func (w *World) works() []move {
 	}
 	others := slices.Delete(all, turn, turn+1)
 	for i := range others {
-		others[i].cost, others[i].touches = Bounds{Switches: 1}, everything
+		others[i].cost, others[i].access = cost{switches: 1}, anything
 	}
 	return append([]move{goesOn}, others...)
 }
 
 // worksInAnyOrder begin with those of the tasks, in their order.
-func (w *World) worksInAnyOrder() (all []move) {
+func (w *World) worksInAnyOrder() []move {
+	all := make([]move, 0, usualMoves)
 	for _, t := range w.tasks {
-		all = append(all, move{what: "goes on", touches: touchedBy(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }})
+		all = append(all, move{what: "goes on", of: t, access: accessOf(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }})
 	}
 	for _, p := range w.procs {
 		switch {
 		case !p.alive:
 			all = append(all, move{what: "starts", do: func() { w.start(p) }})
+		case w.handsFull(p):
+			continue
 		case p.dueCheck && !w.busy(p, "check"):
 			all = append(all, move{what: "checks", do: func() { w.checkDue(p) }})
 		}
 		if p.alive && p.sup != nil && w.offersWake(p) {
-			all = append(all, move{what: "takes", do: func() { w.takeFromWakes(p) }})
+			all = append(all, move{what: "takes", access: access{changes: theWakes}, do: func() { w.takeFromWakes(p) }})
 		}
 		if p.alive && p.exec != nil && p.compared {
 			all = append(all, w.worksOfExecutor(p)...)
 		}
 	}
-	for i := range w.late {
-		all = append(all, move{what: "arrives", do: func() { w.arriveAt(i) }})
+	for i, l := range w.late {
+		all = append(all, move{what: "arrives", byItself: true, access: accessOf(l.what), do: func() { w.arriveAt(i) }})
 	}
 	return all
+}
+
+// handsFull reports whether a process begins nothing before it has ended something.
+func (w *World) handsFull(p *proc) bool {
+	return w.cfg.small.bounds.Single && slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p })
 }
 
 func (w *World) worksOfExecutor(p *proc) (all []move) {
@@ -135,54 +161,65 @@ func (w *World) waits() []move {
 	if s := w.cfg.small; s.left.Waits == 0 || s.left.Faults == s.bounds.Faults {
 		return nil
 	}
-	cost := Bounds{Waits: 1}
-	all := []move{{what: "a moment passes", cost: cost, do: func() { w.pass(300 * time.Millisecond) }}}
+	costs := cost{waits: 1}
+	all := []move{{what: "a moment passes", cost: costs, do: func() { w.pass(300 * time.Millisecond) }}}
 	for _, p := range w.procs {
-		all = append(all, move{what: "time passes", cost: cost, do: func() { w.pass(31 * time.Second); p.dueCheck = true }})
+		all = append(all, move{what: "time passes", cost: costs, do: func() { w.pass(31 * time.Second); p.dueCheck = true }})
 	}
 	return all
 }
 
 func (w *World) requests() (all []move) {
 	for _, ev := range []events.Event{events.UserStartRequested{}, events.UserStopRequested{}, events.UserRestartRequested{}} {
-		all = append(all, move{what: "user", cost: Bounds{Users: 1}, touches: theLog, do: func() { w.publish(w.ids[0], ev) }})
+		all = append(all, move{what: "user", cost: cost{users: 1}, access: access{changes: theLog | theWakes}, do: func() { w.publish(w.ids[0], ev) }})
 	}
 	return all
 }
 
 // mishaps are the faults that may come next: those of calls, and those of the world.
-func (w *World) mishaps() (all []move) {
-	fault := func(what string, touches objects, do func()) {
-		all = append(all, move{what: what, cost: Bounds{Faults: 1}, touches: touches, do: do})
-	}
+func (w *World) mishaps() []move {
+	all := make([]move, 0, usualMoves)
 	for _, t := range w.tasks {
-		touches := touchedBy(t.next)
-		for _, kind := range faultsOf(t.next) {
-			fault("goes wrong", touches, func() { w.faults++; w.cfg.small.fault = kind; w.run(t) })
-		}
-		if mayBeRefused(t.next) {
-			fault("is refused", touches, func() { w.cfg.small.refuse = true; w.run(t); w.cfg.small.refuse = false })
-		}
-		if t.delivery != nil && !t.unheard {
-			fault("is not heard", touches, func() { w.tracef("FAULT %s %s will not be heard", t.proc.name, t.name); t.unheard = true })
-			fault("is given to another", touches, func() { w.fault("%s of %s is given to another", t.name, t.proc.name); t.delivery.Nak(0) })
-		}
+		all = append(all, w.mishapsOf(t)...)
+	}
+	fault := func(what string, of access, do func()) {
+		all = append(all, move{what: what, byItself: true, cost: cost{faults: 1}, access: of, do: do})
 	}
 	if !w.cfg.small.bounds.Steady {
-		fault("the server restarts", everything, w.restartServer)
+		fault("the server restarts", anything, w.restartServer)
 	}
 	if w.mem.PeekWake() {
-		fault("wake-up lost", theLog, func() { w.worldFault(wakeLost) })
+		fault("wake-up lost", access{changes: theWakes}, func() { w.worldFault(wakeLost) })
 	}
 	if _, found, _ := w.mem.Load(background, w.ids[0]); found {
-		fault("checkpoint lost", theCheckpoint, func() { w.worldFault(checkpointLost) })
+		fault("checkpoint lost", access{changes: theCheckpoint}, func() { w.worldFault(checkpointLost) })
 	}
+	containers := access{changes: theContainers}
 	for _, c := range w.docker.containers {
 		if c.phase == running {
-			fault("exits", theContainers, func() { w.ends(c); w.endContainer(c, 1) })
-			fault("exits unseen", theContainers, func() { w.ends(c); c.phase, c.exitCode = ended, 1 })
+			fault("exits", containers, func() { w.ends(c); w.endContainer(c, 1) })
+			fault("exits unseen", containers, func() { w.ends(c); c.phase, c.exitCode = ended, 1 })
 		}
-		fault("is removed", theContainers, func() { w.ends(c); w.docker.remove(c.id) })
+		fault("is removed", containers, func() { w.ends(c); w.docker.remove(c.id) })
+	}
+	return all
+}
+
+// mishapsOf are the faults of a task: of its call, and of the message that it works on. Of the latter nobody knows before the task has ended.
+func (w *World) mishapsOf(t *task) (all []move) {
+	fault := func(what string, of access, do func()) {
+		all = append(all, move{what: what, of: t, cost: cost{faults: 1}, access: of, do: do})
+	}
+	call := accessOf(t.next)
+	for _, kind := range faultsOf(t.next) {
+		fault("goes wrong", call, func() { w.faults++; w.cfg.small.fault = kind; w.run(t) })
+	}
+	if mayBeRefused(t.next) {
+		fault("is refused", call, func() { w.cfg.small.refuse = true; w.run(t); w.cfg.small.refuse = false })
+	}
+	if t.delivery != nil && !t.unheard {
+		fault("is not heard", access{}, func() { w.tracef("FAULT %s %s will not be heard", t.proc.name, t.name); t.unheard = true })
+		fault("is given to another", access{}, func() { w.fault("%s of %s is given to another", t.name, t.proc.name); t.delivery.Nak(0) })
 	}
 	return all
 }
@@ -214,8 +251,8 @@ func mayBeRefused(call string) bool {
 // make makes a move, and lets whatever begins by it go to its first call.
 func (w *World) make(m move) {
 	left := &w.cfg.small.left
-	left.Users, left.Faults = left.Users-m.cost.Users, left.Faults-m.cost.Faults
-	left.Waits, left.Switches = left.Waits-m.cost.Waits, left.Switches-m.cost.Switches
+	left.Users, left.Faults = left.Users-int(m.cost.users), left.Faults-int(m.cost.faults)
+	left.Waits, left.Switches = left.Waits-int(m.cost.waits), left.Switches-int(m.cost.switches)
 	w.steps++
 	m.do()
 	w.cfg.small.fault = none // The call may have ended before, with its context.
@@ -223,6 +260,19 @@ func (w *World) make(m move) {
 		if t.next == "" {
 			w.cfg.small.turn = t
 			w.run(t)
+		}
+	}
+	w.startAtOnce()
+}
+
+// startAtOnce lets processes start that are down. Nobody notices that they were, but who asks what began before.
+func (w *World) startAtOnce() {
+	if w.cfg.small.bounds.Whole || w.asksWhatBegan() {
+		return
+	}
+	for _, p := range w.procs {
+		if !p.alive {
+			w.start(p)
 		}
 	}
 }
