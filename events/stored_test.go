@@ -28,6 +28,11 @@ func TestKeptSaysTheSame(t *testing.T) {
 			}
 		}
 	}
+	kept := events.Stored{Seq: 1, Type: events.TypeUserStopRequested, Data: []byte(`{}`)}.Kept(own)
+	kept.Data = nil // Nobody looks at it again.
+	if ev, err := kept.Decode(own); err != nil || ev != (events.UserStopRequested{ProgramID: own}) {
+		t.Errorf("what was decoded before says %+v, %v", ev, err)
+	}
 	if _, err := (events.Stored{Type: events.TypeUserStartRequested, Data: []byte(`{"programId":"` + own + `"}`)}).Kept(own).Decode(other); !errors.Is(err, events.ErrMalformed) {
 		t.Errorf("a request for another program gives %v", err)
 	}

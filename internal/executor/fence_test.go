@@ -59,6 +59,17 @@ func (b *cutBus) Reconnected(ctx context.Context) <-chan struct{} {
 	return out
 }
 
+// newCutOff returns a program that is ready on a host, and the bus that this host is cut off from.
+func newCutOff(t *testing.T) (*setUp, *cutBus) {
+	t.Helper()
+	s := newSetUp(t)
+	s.toReady()
+	s.saveCheckpoint()
+	b := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+	b.cut.Store(true)
+	return s, b
+}
+
 // start runs an executor of h1 until the returned function is called.
 func (s *setUp) start(bus executor.Bus, host executor.Host, opts executor.Options) (exec *executor.Executor, stop func()) {
 	exec = executor.New("h1", bus, host, opts, natstest.Log(s.t), executor.NewMetrics(prometheus.NewRegistry()))
@@ -75,11 +86,7 @@ func (s *setUp) start(bus executor.Bus, host executor.Host, opts executor.Option
 // A host that is cut off for too long ends its programs itself, and says so when it is back.
 func TestFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSetUp(t)
-		s.toReady()
-		s.saveCheckpoint()
-		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
-		bus.cut.Store(true)
+		s, bus := newCutOff(t)
 		_, stop := s.start(bus, s.host, executor.Options{FenceAfter: 10 * time.Second})
 		defer stop()
 		time.Sleep(9 * time.Second)
@@ -116,12 +123,8 @@ func (h *stubbornHost) End(ctx context.Context, c effects.Container, reason stri
 // A host that is back ends no programs any more, though there was one that it could not end.
 func TestFenceEndsWithItsCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSetUp(t)
-		s.toReady()
-		s.saveCheckpoint()
-		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
+		s, bus := newCutOff(t)
 		host := &stubbornHost{testHost: s.host, stuck: s.state().ContainerID}
-		bus.cut.Store(true)
 		_, stop := s.start(bus, host, executor.Options{FenceAfter: 10 * time.Second})
 		defer stop()
 		time.Sleep(15 * time.Second)
@@ -176,10 +179,7 @@ func TestFenceAfterASuspension(t *testing.T) {
 // Without the option nothing is ended, however long the bus is away.
 func TestNoFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSetUp(t)
-		s.toReady()
-		bus := &cutBus{testBus: s.bus, back: make(chan struct{}, 1)}
-		bus.cut.Store(true)
+		s, bus := newCutOff(t)
 		_, stop := s.start(bus, s.host, executor.Options{})
 		defer stop()
 		time.Sleep(time.Minute)

@@ -153,8 +153,7 @@ func (w *World) begins(p *proc) bool {
 // mayAct reports whether a process does anything before another one has, with so many faults. A request of a user wakes the supervisor, the end of a
 // container the executor.
 func (w *World) mayAct(p *proc, faults int) bool {
-	atWork := slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p })
-	return atWork || w.begins(p) || len(w.late) > 0 || p.sup != nil && w.cfg.small.left.Users > 0 || p.exec != nil && faults > 0
+	return w.atWork(p) || w.begins(p) || len(w.late) > 0 || p.sup != nil && w.cfg.small.left.Users > 0 || p.exec != nil && faults > 0
 }
 
 // future is what a process may come to see or change before another one does anything, with so many faults. It asks for checkpoints only where it

@@ -102,7 +102,8 @@ func (w *World) rememberReconciling(t *task, op string, err error) {
 }
 
 // rememberEffects is for an executor's work on a message. It reads the log, again once it has the lock, and again in the midst of a build: then only
-// to see whether the log awaits it still.
+// to see whether the log awaits it still. What it finds when it looks for the end of a container is not told: two faults are not enough to tell two
+// worlds apart by that alone.
 func (w *World) rememberEffects(t *task, op string, err error) {
 	told := &t.seen
 	word, of, _ := strings.Cut(op, " ")
@@ -128,7 +129,7 @@ func (w *World) rememberEffects(t *task, op string, err error) {
 			}
 		})
 	case word == "create", word == "start":
-		if told.before != nil { // The others are gone, and its own is the one that the next call names.
+		if told.before != nil { // The others are gone, and its own is the one of its attempt.
 			*told = *told.before
 		}
 		w.tell(t, func(d *description) { d.word(word) })

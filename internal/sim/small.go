@@ -137,7 +137,7 @@ func (w *World) worksInAnyOrder() []move {
 
 // handsFull reports whether a process begins nothing before it has ended something.
 func (w *World) handsFull(p *proc) bool {
-	return w.cfg.small.bounds.Single && slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p })
+	return w.cfg.small.bounds.Single && w.atWork(p)
 }
 
 func (w *World) worksOfExecutor(p *proc) (all []move) {

@@ -113,6 +113,11 @@ func (w *World) busy(p *proc, key string) bool {
 	})
 }
 
+// atWork reports whether a process has anything under way.
+func (w *World) atWork(p *proc) bool {
+	return slices.ContainsFunc(w.tasks, func(t *task) bool { return t.proc == p })
+}
+
 func (w *World) count(p *proc, prefix byte) int {
 	n := 0
 	for _, t := range w.tasks {
