@@ -12,7 +12,7 @@ import (
 func (b *Bus) Hasten() {
 	b.timing = timing{
 		ackWait: 2 * time.Second, progressEvery: 200 * time.Millisecond, pullWait: 200 * time.Millisecond,
-		drainWait: time.Second, minRetry: 20 * time.Millisecond, maxRetry: 100 * time.Millisecond,
+		drainWait: time.Second, answerWait: 2 * time.Second, minRetry: 20 * time.Millisecond, maxRetry: 100 * time.Millisecond,
 		elsewhere: 50 * time.Millisecond,
 	}
 	b.lease = 2 * time.Second

@@ -33,6 +33,7 @@ type timing struct {
 	progressEvery time.Duration // How often work in hand says that it goes on.
 	pullWait      time.Duration // One pull; also how long a shutdown may wait for one.
 	drainWait     time.Duration // How long work in hand may go on after the end was asked for.
+	answerWait    time.Duration // Until the server says that it knows that work was handed back. A shutdown may wait for that too.
 	minRetry      time.Duration // Before work that failed comes again, for the first time.
 	maxRetry      time.Duration
 	elsewhere     time.Duration // Before work comes again that is left to another host.
@@ -41,7 +42,7 @@ type timing struct {
 func usualTiming() timing {
 	return timing{
 		ackWait: 30 * time.Second, progressEvery: 3 * time.Second, pullWait: time.Second, drainWait: 10 * time.Second,
-		minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
+		answerWait: 2 * time.Second, minRetry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
 		elsewhere: time.Second,
 	}
 }
@@ -384,9 +385,18 @@ func (b *Bus) attend(ctx, work context.Context, msg jetstream.Msg, handle func(c
 		b.log.Warn("work failed; it will come again", "subject", msg.Subject(), "error", err)
 		delay = b.timing.backoff(deliveries(msg))
 	}
-	if err := msg.NakWithDelay(delay); err != nil {
+	if err := b.handBack(work, msg, delay); err != nil {
 		b.log.Warn("could not hand work back; it will come again", "subject", msg.Subject(), "error", err)
 	}
+}
+
+// handBack lets work come again after a delay, and waits for the server's word that it will, also where ctx has ended: a server that ends at the same
+// time would forget what it has not taken in yet. The client library does not wait for the answer to a message like this.
+func (b *Bus) handBack(ctx context.Context, msg jetstream.Msg, delay time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.timing.answerWait)
+	defer cancel()
+	_, err := b.nc.RequestWithContext(ctx, msg.Reply(), fmt.Appendf(nil, `-NAK {"delay": %d}`, delay))
+	return err
 }
 
 // keepInProgress tells the server that the work goes on, until the returned function is called.
