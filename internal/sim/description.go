@@ -258,6 +258,7 @@ func (w *World) describeTasks(d *description) {
 		one.word(t.name)
 		one.word(t.key)
 		one.call(t.next)
+		one.add(t.args)
 		for _, b := range []bool{t.news, t.unheard, w.hasTurn(t)} {
 			one.flag(b)
 		}

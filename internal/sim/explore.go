@@ -140,7 +140,7 @@ func (e *explorer) follow(from beginning, shared metrics) (violated []byte) {
 	w := e.begin(from.base, shared)
 	defer w.end()
 	for _, choice := range from.path[from.done:] {
-		w.make(w.allMoves()[choice])
+		w.make(w.chosen(choice))
 	}
 	rests := false
 	path := from.path

@@ -89,6 +89,14 @@ func (w *World) allMoves() []move {
 	return all
 }
 
+// chosen is the one of all moves with a choice. Those of the tasks come first: then the others need not be made out.
+func (w *World) chosen(choice byte) move {
+	if int(choice) < len(w.tasks) && !w.cfg.small.bounds.Turns {
+		return w.goesOn(w.tasks[choice])
+	}
+	return w.allMoves()[choice]
+}
+
 // works are the steps of processes, and of calls that are on their way. What has its turn comes first.
 func (w *World) works() []move {
 	all := w.worksInAnyOrder()
@@ -111,7 +119,7 @@ func (w *World) works() []move {
 func (w *World) worksInAnyOrder() []move {
 	all := make([]move, 0, usualMoves)
 	for _, t := range w.tasks {
-		all = append(all, move{what: "goes on", of: t, access: accessOf(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }})
+		all = append(all, w.goesOn(t))
 	}
 	for _, p := range w.procs {
 		switch {
@@ -133,6 +141,10 @@ func (w *World) worksInAnyOrder() []move {
 		all = append(all, move{what: "arrives", byItself: true, access: accessOf(l.what), do: func() { w.arriveAt(i) }})
 	}
 	return all
+}
+
+func (w *World) goesOn(t *task) move {
+	return move{what: "goes on", of: t, access: accessOf(t.next), do: func() { w.cfg.small.turn = t; w.run(t) }}
 }
 
 // handsFull reports whether a process begins nothing before it has ended something.
