@@ -128,7 +128,7 @@ func (cmd *hostsUndrainCmd) Run(a *app) error {
 	if a.json() {
 		return a.print(map[string]any{"hostId": host, "drained": false})
 	}
-	a.printLine(fmt.Sprintf("%s takes new programs again", host))
+	a.printLine(fmt.Sprintf("%s is no longer drained", host))
 	return nil
 }
 
