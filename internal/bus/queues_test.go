@@ -188,6 +188,11 @@ func TestWorkHandedBackComesAtOnceFromAServerThatRestarted(t *testing.T) {
 	b := hasty(t, srv, usual, func(b *bus.Bus) { b.DrainWait(0) })
 	id := create(t, b, 1)
 	publishStop(t, b, id, 1)
+	nc := srv.Conn(t)
+	answers, err := nc.SubscribeSync("$JS.ACK.>")
+	if err := errors.Join(err, nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	_ = b.Effects(ctx, "h1", events.ClassRun, 1, nil, func(work context.Context, _ events.ProgramID, _ uint64) error {
@@ -195,6 +200,10 @@ func TestWorkHandedBackComesAtOnceFromAServerThatRestarted(t *testing.T) {
 		<-work.Done()
 		return work.Err()
 	})
+	// Mostly the server hears of it in time even where nobody waits for that.
+	if msg, err := answers.NextMsg(deadline); err != nil || !strings.HasPrefix(string(msg.Data), "-NAK") || msg.Reply == "" {
+		t.Fatalf("the work was handed back as %+v, %v; want a NAK that the server is to answer", msg, err)
+	}
 	srv.Restart(t)
 	calls, _ := listen(t, effectsOf(hasty(t, srv, usual), "h1", events.ClassRun), done)
 	if got := receive(t, "the work that was handed back", calls); got != (call{id, 1}) {

@@ -44,6 +44,18 @@ func TestSmallWorldLeavesOutNoOrder(t *testing.T) {
 	}
 }
 
+// Whether a container may be stopped is checked by the log. An append before the stop and one after it lead to the same world, so that no world
+// that is met tells whether both orders were.
+func TestAStopIsOrderedAmongAppends(t *testing.T) {
+	stop, late := accessOf("stop container c1"), accessOf("append RuntimeStarted")
+	if !stop.conflicts(late) || !late.conflicts(stop) {
+		t.Error("one order of a stop and an append is left out")
+	}
+	if accessOf("remove container c1").conflicts(late) {
+		t.Error("a removal, which no check looks at the log for, counts as one")
+	}
+}
+
 func comeToTheSame(t *testing.T, bounds, whole Bounds) {
 	t.Helper()
 	seed := maphash.MakeSeed()

@@ -43,7 +43,7 @@ func accessOf(call string) access {
 		return access{changes: theCheckpoint}
 	case op == "inspect", op == "adopt", op == "list" && of == "containers":
 		return access{sees: theContainers}
-	case op == "stop" && strings.HasPrefix(of, "container"): // Whether it may end is checked by the log.
+	case op == "stop": // Whether a container it may end is checked by the log.
 		return access{sees: theLog, changes: theContainers}
 	case strings.HasPrefix(of, "container"):
 		return access{changes: theContainers}
